@@ -1,0 +1,61 @@
+# Every target sets up what it needs in .venv, from the hashed files under requirements/.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
+
+.PHONY: help demo run test simulate check format bench requirements clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+demo: $(VENV)/.run  ## a GitHub issue becomes a Slack message and a signed webhook; leaves the server running
+	@$(BIN)/python -m tenterhook demo
+
+run: $(VENV)/.run  ## the server, on tenterhook.db in this folder
+	@$(BIN)/tenterhook serve
+
+test: $(VENV)/.dev  ## every test
+	@$(BIN)/python -m pytest
+
+simulate: $(VENV)/.dev  ## 10,000 seeds of the engine in virtual time (SEEDS=n for another number)
+	@$(BIN)/python -m bench.simulate --seeds $(or $(SEEDS),10000)
+
+check: $(VENV)/.dev  ## format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
+	@$(BIN)/python -m bench
+
+requirements:  ## lock requirements/*.in again, with hashes (needs uv)
+	@for name in run dev bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --upgrade requirements/$$name.in -o requirements/$$name.txt; done
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "Tenterhook needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python)"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python requirements/run.txt pyproject.toml
+	@$(INSTALL) requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(INSTALL) requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run requirements/bench.txt
+	@$(INSTALL) requirements/bench.txt
+	@touch $@

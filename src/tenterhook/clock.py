@@ -1,0 +1,53 @@
+"""The only place that reads the time. Instants are integer microseconds since 1970 UTC, everywhere."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+MILLISECOND = 1_000
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Clock(Protocol):
+    """What the engine asks for the time: the system, or a simulation in virtual time."""
+
+    def now(self) -> int:
+        """The instant (µs UTC)."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000  # noqa: TID251 (this is the one reader)
+
+
+async def until(event: asyncio.Event, timeout: int | None) -> bool:
+    """Wait for `event`, at most `timeout` µs (None: for ever); whether it came."""
+    if timeout is None:
+        return await event.wait()
+    if timeout <= 0:
+        return event.is_set()
+    try:
+        async with asyncio.timeout(timeout / SECOND):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+def to_rfc3339(instant: int) -> str:
+    """`1_700_000_000_123_456` → `2023-11-14T22:13:20.123456Z`."""
+    return datetime.fromtimestamp(instant // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{instant % SECOND:06d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Any RFC 3339 date-time; one without an offset means UTC (the Python SDK sends those). Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return whole * SECOND + moment.microsecond

@@ -1,0 +1,310 @@
+"""The words of Tenterhook, as values. Nothing here does anything; instants and spans are microseconds."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from tenterhook.clock import HOUR, MINUTE, SECOND
+
+
+
+class State(StrEnum):
+    """Where a delivery is in its life; the moves between states are in `engine.lifecycle`."""
+
+    WAITING = "waiting"  # behind another delivery of its FIFO line
+    DUE = "due"  # to be attempted at `due_at`
+    LEASED = "leased"  # a worker has it until `due_at`
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Trigger(StrEnum):
+    """Why an attempt is made."""
+
+    SCHEDULED = "scheduled"
+    MANUAL = "manual"
+
+
+class Result(StrEnum):
+    """What an attempt means for its delivery: the one thing that `engine.settle` decides by."""
+
+    OK = "ok"  # accepted by the receiver
+    RETRY = "retry"  # failed, try again by the schedule
+    SLOW_DOWN = "slow_down"  # failed because we are too fast: the whole endpoint waits
+    DROP = "drop"  # this message will never be accepted; the endpoint is healthy
+    GONE = "gone"  # the destination wants no more: disable the endpoint
+    UNKNOWN = "unknown"  # the lease ended without a report: it may or may not have arrived
+
+
+class Reason(StrEnum):
+    """The class of an outcome, as shown to people and counted in metrics."""
+
+    STATUS = "status"  # the receiver answered; see the status
+    NAME = "name"  # the host name does not resolve
+    REFUSED_ADDRESS = "refused_address"  # the target is not a public address
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a limit of ours
+    CLOSED = "closed"  # the connection ended before the answer did
+    INVALID_MESSAGE = "invalid_message"  # the sender cannot turn this message into a request
+    LEASE_EXPIRED = "lease_expired"
+    INTERNAL = "internal"  # a defect of ours; the log has the traceback
+
+
+class Secret(Struct, frozen=True):
+    """A signing secret in its shown form (`whsec_…`, `whsk_…`); it signs until `expires_at`, None is for ever."""
+
+    key: str
+    expires_at: int | None = None
+
+
+class Application(Struct, frozen=True, kw_only=True):
+    """One consumer of events: a customer, a team, a project."""
+
+    id: str
+    name: str
+    uid: str | None = None
+    rate_limit: int | None = None
+    metadata: dict[str, str] = {}
+    created_at: int
+    updated_at: int
+
+
+class EventType(Struct, frozen=True, kw_only=True):
+    """A named kind of event."""
+
+    name: str
+    description: str = ""
+    archived: bool = False
+    deprecated: bool = False
+    schemas: dict[str, object] | None = None
+    group_name: str | None = None
+    feature_flags: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where messages of an application go, which ones it wants, and how fast it takes them.
+
+    `kind` names the sender. `retry_schedule` are the waits before each retry; None takes the server's. `concurrency`
+    is the most requests at once, `rate_limit` the most per second. `ordered` asks for FIFO delivery.
+    """
+
+    id: str
+    app: str
+    kind: str = "webhook"
+    url: str
+    uid: str | None = None
+    description: str = ""
+    event_types: tuple[str, ...] | None = None
+    channels: tuple[str, ...] | None = None
+    disabled: bool = False
+    disabled_reason: str | None = None
+    ordered: bool = False
+    rate_limit: int | None = None
+    concurrency: int | None = None
+    retry_schedule: tuple[int, ...] | None = None
+    lifetime: int | None = None
+    timeout: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    metadata: dict[str, str] = {}
+    managed: bool = False
+    created_at: int
+    updated_at: int
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One event. Immutable; `payload` is byte for byte what came in."""
+
+    id: str
+    app: str
+    event_type: str
+    payload: bytes
+    content_type: str = "application/json"
+    event_id: str | None = None
+    channels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    order_key: str | None = None
+    source: str | None = None
+    created_at: int
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One message owed to one endpoint.
+
+    `due_at` is when it may next be claimed: the next try while DUE, the end of the lease while LEASED, else None.
+    `lease` is drawn anew for each claim, so that a late worker overwrites nothing. `step` is the position in the retry
+    schedule, `attempts` counts all tries. `order_key` is the FIFO line, None if order does not matter. `resume_at` is
+    the planned try that a manual one must not cancel.
+    """
+
+    message: str
+    endpoint: str
+    app: str
+    state: State = State.DUE
+    due_at: int | None
+    lease: int = 0
+    attempts: int = 0
+    step: int = 0
+    order_key: str | None = None
+    trigger: Trigger = Trigger.SCHEDULED
+    resume_at: int | None = None
+    created_at: int
+    expires_at: int
+
+
+class Timing(Struct, frozen=True):
+    """How long the phases of an attempt took (µs); a phase that did not happen is None."""
+
+    total: int = 0
+    dns: int | None = None
+    connect: int | None = None
+    tls: int | None = None
+    first_byte: int | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a sender reports of one try. `status` is 0 where nothing answered; heads and body are bytes of the wire.
+
+    `retry_after` is the wait that the receiver asked for (µs, unclamped but finite). `detail` is for people.
+    """
+
+    result: Result
+    reason: Reason = Reason.STATUS
+    status: int = 0
+    detail: str = ""
+    retry_after: int | None = None
+    url: str = ""
+    request_head: bytes = b""
+    request_body: bytes | None = None  # None: the message's payload, as it is
+    response_head: bytes = b""
+    response_body: bytes = b""
+    response_cut: bool = False
+    timing: Timing = Timing()
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try of a delivery, never changed once written."""
+
+    id: str
+    app: str
+    message: str
+    endpoint: str
+    number: int
+    trigger: Trigger
+    started_at: int
+    outcome: Outcome
+
+
+class Health(Struct, frozen=True):
+    """What an endpoint's recent attempts say of it; a row that changes in the same transaction as the attempt.
+
+    `failures` counts in a row. `open_until` is when the breaker (or a receiver's 429) lets the next attempt through;
+    `opened` counts how often in a row the breaker has opened.
+    """
+
+    failures: int = 0
+    failing_since: int | None = None
+    open_until: int | None = None
+    opened: int = 0
+
+
+class Signal(Struct, frozen=True):
+    """Something that operators or customers want to hear of; the kinds are documented in docs/signals.md."""
+
+    kind: str
+    app: str
+    endpoint: str
+    message: str | None = None
+    detail: str = ""
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """A URL that receives webhooks from a provider; every accepted request becomes a message of `app`."""
+
+    id: str
+    app: str
+    name: str
+    token: str
+    provider: str
+    secrets: tuple[str, ...] = ()
+    options: dict[str, str] = {}
+    uid: str | None = None
+    managed: bool = False
+    created_at: int
+    updated_at: int
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A received HTTP request, byte-exact: header lines in order and in their own letter case."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    def header(self, name: str) -> list[bytes]:
+        """All values of a header, in order; the name in any case."""
+        wanted = name.lower().encode()
+        return [value for key, value in self.headers if key.lower() == wanted]
+
+
+class Received(Struct, frozen=True, kw_only=True):
+    """A request that reached a source, and what was made of it.
+
+    `verdict` is accepted, duplicate, ping or rejected; `reason` says why. `message` is the message that it became, or
+    that it repeats.
+    """
+
+    id: str
+    app: str
+    source: str
+    request: Request
+    verdict: str
+    reason: str = ""
+    dedup_key: str | None = None
+    message: str | None = None
+    received_at: int
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A bearer token of the API: `scope` is admin, application or read-only; `app` limits it to one application."""
+
+    id: str
+    name: str
+    scope: str
+    app: str | None = None
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """The engine's rules where an endpoint does not name its own; the defaults of the settings table."""
+
+    retry_schedule: tuple[int, ...] = (
+        5 * SECOND,
+        5 * MINUTE,
+        30 * MINUTE,
+        2 * HOUR,
+        5 * HOUR,
+        10 * HOUR,
+        14 * HOUR,
+        20 * HOUR,
+        24 * HOUR,
+    )
+    lifetime: int = 96 * HOUR
+    timeout: int = 15 * SECOND
+    lease: int = 60 * SECOND
+    concurrency: int = 64
+    global_concurrency: int = 1_000
+    retry_after_cap: int = HOUR
+    breaker_failures: int = 8
+    breaker_open: int = 30 * SECOND
+    breaker_open_cap: int = 10 * MINUTE
+    disable_after: int = 120 * HOUR
