@@ -7,7 +7,6 @@ from msgspec import Struct
 from tenterhook.clock import HOUR, MINUTE, SECOND
 
 
-
 class State(StrEnum):
     """Where a delivery is in its life; the moves between states are in `engine.lifecycle`."""
 
@@ -305,6 +304,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     global_concurrency: int = 1_000
     retry_after_cap: int = HOUR
     breaker_failures: int = 8
-    breaker_open: int = 30 * SECOND
+    breaker_open: int = 5 * SECOND
     breaker_open_cap: int = 10 * MINUTE
     disable_after: int = 120 * HOUR

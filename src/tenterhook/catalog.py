@@ -1,0 +1,106 @@
+"""What the hot path must know without asking the database: applications with their endpoints, and sources by token.
+
+A bounded cache, filled on demand; whoever changes an object says so (`forget_*`), and the next use loads it anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from tenterhook.errors import NotFound
+from tenterhook.model import Application, Endpoint, Health, Source
+from tenterhook.routing import Router
+from tenterhook.store.base import Store
+
+_APPLICATIONS = 10_000
+_SOURCES = 10_000
+
+
+class Entry:
+    """An application with its endpoints, ready for routing."""
+
+    __slots__ = ("application", "endpoints", "router")
+
+    def __init__(self, application: Application, endpoints: dict[str, Endpoint]) -> None:
+        self.application = application
+        self.endpoints = endpoints
+        self.router = Router(list(endpoints.values()))
+
+    def replace(self, endpoint: Endpoint) -> None:
+        self.endpoints[endpoint.id] = endpoint
+        self.router = Router(list(self.endpoints.values()))
+
+
+class Catalog:
+    """`adopt` is told every endpoint that is loaded, with its health."""
+
+    def __init__(self, store: Store, adopt: Callable[[Endpoint, Health], None]) -> None:
+        self._store, self._adopt = store, adopt
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._ids: dict[str, str] = {}  # uid → id
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._generation = 0
+
+    def known(self, ref: str) -> Entry | None:
+        """The application by id or uid, if it is in memory."""
+        return self._entries.get(ref) or self._entries.get(self._ids.get(ref, ""))
+
+    async def application(self, ref: str) -> Entry:
+        """The application by id or uid. Raises NotFound."""
+        return self.known(ref) or await self._load(ref)
+
+    async def _load(self, ref: str) -> Entry:
+        while True:
+            generation = self._generation
+            application = await self._store.get_application(ref)
+            if application is None:
+                raise NotFound
+            endpoints = await self._store.load_endpoints(application.id)
+            if generation == self._generation:
+                break  # nothing changed while we were reading
+        for endpoint, health in endpoints:
+            self._adopt(endpoint, health)
+        entry = Entry(application, {endpoint.id: endpoint for endpoint, _ in endpoints})
+        self._entries[application.id] = entry
+        if application.uid is not None:
+            self._ids[application.uid] = application.id
+        while len(self._entries) > _APPLICATIONS:
+            _, gone = self._entries.popitem(last=False)
+            self._ids.pop(gone.application.uid or "", None)
+        return entry
+
+    def forget_application(self, app: str) -> None:
+        """It changed, or one of its endpoints came or went."""
+        self._generation += 1
+        entry = self._entries.pop(app, None)
+        if entry is not None and entry.application.uid is not None:
+            self._ids.pop(entry.application.uid, None)
+
+    def endpoint_changed(self, endpoint: Endpoint) -> None:
+        """The worker has switched it off: messages that come from now on do not go to it."""
+        self._generation += 1
+        entry = self._entries.get(endpoint.app)
+        if entry is not None and endpoint.id in entry.endpoints:
+            there = entry.endpoints[endpoint.id]
+            entry.replace(replace(there, disabled=endpoint.disabled, disabled_reason=endpoint.disabled_reason))
+
+    async def source(self, token: str) -> Source:
+        """The source behind a token. Raises NotFound."""
+        found = self._sources.get(token)
+        if found is not None:
+            return found
+        generation = self._generation
+        found = await self._store.find_source(token)
+        if found is None:
+            raise NotFound
+        if generation == self._generation:
+            self._sources[token] = found
+            while len(self._sources) > _SOURCES:
+                self._sources.popitem(last=False)
+        return found
+
+    def forget_source(self, token: str) -> None:
+        """It changed."""
+        self._generation += 1
+        self._sources.pop(token, None)

@@ -1,0 +1,108 @@
+"""Group commit: what many coroutines want written while one commit runs goes into the next one, as one transaction.
+
+No timer and no sleep: a lone piece of work is committed at once, and under load the batches grow by themselves. It
+knows no SQL; the store's `commit` does a whole batch and answers for each piece.
+"""
+
+import asyncio
+import logging
+from typing import cast
+
+from tenterhook.errors import StoreUnavailable, TenterhookError
+from tenterhook.observe import Instrument
+from tenterhook.store.base import Accept, Accepted, Claim, Done, Page, Settled, Settlement, Store, Work
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1_000
+MAX_BATCH_BYTES = 32 * 1024 * 1024
+
+
+class Committer:
+    """Gathers work for one store. Start it, submit to it, close it."""
+
+    def __init__(self, store: Store, instrument: Instrument) -> None:
+        self._store, self._instrument = store, instrument
+        self._gathered: list[tuple[Work, asyncio.Future[Done]]] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="committer")
+
+    async def close(self) -> None:
+        """Commit what was submitted, then end."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    async def accept(self, work: Accept) -> Accepted:
+        """Raises Conflict, IdempotencyInProgress, StoreUnavailable; then nothing was written."""
+        return cast(Accepted, await self._submit(work))
+
+    async def settle(self, work: Settlement) -> Settled:
+        """Raises StoreUnavailable; then nothing was written."""
+        return cast(Settled, await self._submit(work))
+
+    async def claim(self, work: Claim) -> Page:
+        """Raises StoreUnavailable; then nothing was leased."""
+        return cast(Page, await self._submit(work))
+
+    def _submit(self, work: Work) -> "asyncio.Future[Done]":
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        if self._closing:
+            future.set_exception(StoreUnavailable("the server is shutting down: try again in a moment"))
+            return future
+        self._gathered.append((work, future))
+        self._wake.set()
+        return future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._gathered:
+                batch = self._take()
+                _resolve(batch, await self._commit([work for work, _ in batch]))
+            if self._closing:
+                return
+
+    def _take(self) -> "list[tuple[Work, asyncio.Future[Done]]]":
+        count = size = 0
+        for work, _ in self._gathered[:MAX_BATCH]:
+            size += _weight(work)
+            if count and size > MAX_BATCH_BYTES:
+                break
+            count += 1
+        batch, self._gathered = self._gathered[:count], self._gathered[count:]
+        return batch
+
+    async def _commit(self, work: list[Work]) -> list[Done]:
+        try:
+            done = await self._store.commit(work)
+        except StoreUnavailable as error:
+            return [error] * len(work)
+        except Exception as error:
+            if len(work) == 1:
+                log.exception("a piece of work cannot be committed: %r", work[0])
+                return [StoreUnavailable(f"this cannot be stored: {error}")]
+            # one of them is poisonous: it must not take the others with it
+            return [answer for one in work for answer in await self._commit([one])]
+        self._instrument.committed(len(work))
+        return done
+
+
+def _weight(work: Work) -> int:
+    return len(work.message.payload) if isinstance(work, Accept) and work.message is not None else 0
+
+
+def _resolve(batch: "list[tuple[Work, asyncio.Future[Done]]]", done: list[Done]) -> None:
+    for (_, future), answer in zip(batch, done, strict=True):
+        if future.done():
+            continue
+        if isinstance(answer, TenterhookError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

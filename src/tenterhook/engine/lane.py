@@ -1,0 +1,97 @@
+"""One endpoint as the worker sees it: its configuration and health, what is in flight, and what waits in memory."""
+
+from collections import deque
+
+from tenterhook.engine import limits
+from tenterhook.engine.breaker import is_open
+from tenterhook.model import Endpoint, Health, Outcome, Policy
+from tenterhook.store.base import Claimed
+
+_PACED_SECONDS = 5
+"""A throttled endpoint holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
+
+
+class Lane:
+    """The mutable state of one endpoint inside one worker.
+
+    `reserved` counts deliveries that are being committed as leased; they enter `queue` when they are on the disk.
+    `resume` is when to ask again after time alone stopped an attempt.
+    """
+
+    __slots__ = (
+        "cap", "claiming", "endpoint", "health", "in_flight", "next_at", "policy", "queue", "reserved",
+        "resume", "window",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint, health: Health, policy: Policy) -> None:
+        self.policy = policy
+        self.health = health
+        self.queue: deque[Claimed] = deque()
+        self.reserved = 0
+        self.in_flight = 0
+        self.claiming = False
+        self.next_at = 0
+        self.resume: int | None = None
+        self.window = limits.FIRST_WINDOW
+        self.configure(endpoint)
+
+    def configure(self, endpoint: Endpoint) -> None:
+        """Take over a changed endpoint: the very next attempt goes by it."""
+        self.endpoint = endpoint
+        self.cap = endpoint.concurrency or self.policy.concurrency
+        self.window = min(self.window, self.cap)
+
+    @property
+    def held(self) -> int:
+        """Deliveries of this lane in memory that are not in flight yet."""
+        return len(self.queue) + self.reserved
+
+    def admits(self, now: int) -> bool:
+        """Whether a fresh delivery may be leased to memory, or should wait in the database for its turn."""
+        if self.endpoint.disabled or is_open(self.health, now):
+            return False
+        if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * _PACED_SECONDS:
+            return False
+        return self.held < limits.slots(self.health, self.window, now) * limits.QUEUE_PER_SLOT
+
+    def room(self, now: int) -> int:
+        """How many deliveries a claim should bring: enough to keep the window full until the next one.
+
+        None while half of that is still there: a claim for each free slot would cost a commit each.
+        """
+        if self.endpoint.disabled or self.claiming:
+            return 0
+        slots = limits.slots(self.health, self.window, now)
+        wanted = 2 * slots - self.held - self.in_flight
+        if wanted < slots:
+            return 0
+        if self.endpoint.rate_limit is not None:
+            wanted = min(wanted, self.endpoint.rate_limit * _PACED_SECONDS - self.held)
+        return max(0, wanted)
+
+    def may_start(self, now: int, share: int) -> bool:
+        """Whether one more attempt may start at once; `resume` then says when to ask again, if time alone will help."""
+        self.resume = None
+        if self.endpoint.disabled:
+            return False
+        if is_open(self.health, now):
+            self.resume = self.health.open_until
+            return False
+        if self.in_flight >= min(limits.slots(self.health, self.window, now), share):
+            return False
+        if self.endpoint.rate_limit is None:
+            return True
+        free, self.next_at = limits.pace(self.next_at, self.endpoint.rate_limit, now)
+        if not free:
+            self.resume = self.next_at
+        return free
+
+    def ended(self, outcome: Outcome) -> None:
+        """An attempt is over."""
+        self.in_flight -= 1
+        self.window = limits.next_window(self.window, outcome, self.cap)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the lane can be forgotten without losing anything."""
+        return not (self.queue or self.reserved or self.in_flight or self.claiming)

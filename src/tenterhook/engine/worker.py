@@ -1,0 +1,500 @@
+"""Claims what is due, sends it, settles it.
+
+Fresh deliveries come in memory, already leased; what does not fit there waits in the database and is claimed in pages
+when its endpoint has room. Everything is per endpoint (a `Lane`), so nobody waits for somebody else's receiver. The
+rules live elsewhere (`settle`, `breaker`, `limits`); this module only carries them out.
+
+Deadlines and wake-ups go through one heap of (instant, endpoint): entries are hints, checked when they come up.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+
+from msgspec.structs import replace
+
+from tenterhook.clock import MILLISECOND, SECOND, Clock, until
+from tenterhook.engine import limits
+from tenterhook.engine.breaker import is_open
+from tenterhook.engine.committer import Committer
+from tenterhook.engine.lane import Lane
+from tenterhook.engine.lifecycle import step
+from tenterhook.engine.settle import Settled, expired_lease, settle
+from tenterhook.errors import StoreUnavailable
+from tenterhook.ids import PREFIXES, IdMaker
+from tenterhook.model import (
+    Attempt,
+    Delivery,
+    Endpoint,
+    Health,
+    Message,
+    Outcome,
+    Policy,
+    Reason,
+    Result,
+    Signal,
+    State,
+)
+from tenterhook.observe import Instrument
+from tenterhook.senders.base import Senders
+from tenterhook.store.base import Claim, Claimed, Page, Settlement, Store
+from tenterhook.store.base import Settled as Written
+
+log = logging.getLogger(__name__)
+
+LEASE_MARGIN = 2 * SECOND
+"""An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
+
+LANES_PER_ROUND = 64
+_MEMORY_FULL = 100 * MILLISECOND
+_PATIENCE = 50 * MILLISECOND
+_STARVED_PER_END = 4
+_IDLE_LANES = 10_000
+_DUES_PER_PAGE = 1_000
+
+
+class Worker:
+    """Delivers for one node. `disabled` is called with an endpoint that a verdict has switched off."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        senders: Senders,
+        clock: Clock,
+        ids: IdMaker,
+        rng: Random,
+        instrument: Instrument,
+        policy: Policy,
+        *,
+        memory_deliveries: int = 10_000,
+        memory_bytes: int = 64 * 1024 * 1024,
+        disabled: Callable[[Endpoint], None] = lambda _: None,
+    ) -> None:
+        self._store, self._committer, self._senders = store, committer, senders
+        self._clock, self._ids, self._rng = clock, ids, rng
+        self._instrument, self._policy, self._disabled = instrument, policy, disabled
+        self._lanes: dict[str, Lane] = {}
+        self._due: dict[str, int] = {}  # endpoint → when the database next has something for it
+        self._heap: list[tuple[int, str]] = []
+        self._scheduled: dict[str, int] = {}  # the one entry of the heap that counts, per endpoint
+        self._wake = asyncio.Event()
+        self._starved: dict[str, None] = {}
+        self._active: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runner: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._lease = rng.getrandbits(62)
+        self._most, self._most_bytes = memory_deliveries, memory_bytes
+        self._held = self._held_bytes = 0
+        self.in_flight = 0
+
+    # life
+
+    async def start(self) -> None:
+        """Learn what is pending and begin to claim it."""
+        await self.refresh()
+        self._runner = asyncio.create_task(self._run(), name="worker")
+
+    async def stop(self, timeout: int) -> None:
+        """Start nothing more, hand back what waits, give what is in flight `timeout` µs to end."""
+        self._stopping = True
+        self._wake.set()
+        if self._runner is not None:
+            await self._runner
+        for lane in self._lanes.values():
+            self._release_queue(lane)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout / SECOND)
+        for task in self._tasks:
+            # its lease ends by itself: the delivery goes on elsewhere as an attempt of unknown outcome
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Ask the database which endpoints have something pending: at the start, and for what other nodes left."""
+        after: str | None = None
+        while True:
+            page = await self._store.next_dues(after, _DUES_PER_PAGE)
+            for endpoint, due_at in page:
+                self.note_due(endpoint, due_at)
+            if len(page) < _DUES_PER_PAGE:
+                return
+            after = page[-1][0]
+
+    # what the hub tells
+
+    def adopt(self, endpoint: Endpoint, health: Health) -> None:
+        """Know an endpoint, or that it has changed; its health is taken only for one not known yet."""
+        lane = self._lanes.get(endpoint.id)
+        if lane is None:
+            self._lanes[endpoint.id] = Lane(endpoint, health, self._policy)
+            return
+        was_disabled = lane.endpoint.disabled
+        lane.configure(endpoint)
+        if was_disabled and not endpoint.disabled:
+            lane.health = Health()
+        if endpoint.disabled:
+            self._release_queue(lane)
+        self._schedule(endpoint.id)
+
+    def dismiss(self, endpoint: str) -> None:
+        """Forget a deleted endpoint."""
+        lane = self._lanes.pop(endpoint, None)
+        self._due.pop(endpoint, None)
+        if lane is not None:
+            lane.configure(replace(lane.endpoint, disabled=True))
+            self._release_queue(lane)
+
+    def plan(self, message: Message, endpoints: Sequence[Endpoint], now: int) -> tuple[Delivery, ...]:
+        """The deliveries that a new message owes; those with room in memory are leased to this worker at once."""
+        return tuple([self._plan(message, endpoint, now) for endpoint in endpoints])
+
+    def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
+        lane = self._lanes.get(endpoint.id)
+        leased = (
+            lane is not None
+            and not self._stopping
+            and self._held < self._most
+            and self._held_bytes < self._most_bytes
+            and lane.admits(now)
+        )
+        if leased and lane is not None:
+            lane.reserved += 1
+            self._hold(message)
+        return Delivery(
+            message=message.id,
+            endpoint=endpoint.id,
+            app=message.app,
+            state=State.LEASED if leased else State.DUE,
+            due_at=now + self._policy.lease if leased else now,
+            lease=self._new_lease() if leased else 0,
+            order_key=(message.order_key or "") if endpoint.ordered else None,
+            created_at=now,
+            expires_at=now + (endpoint.lifetime or self._policy.lifetime),
+        )
+
+    def planned(self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool) -> None:
+        """The plan is on the disk, or (`stored` False) came to nothing; `waiting` went into a FIFO line."""
+        for delivery in deliveries:
+            lane = self._lanes.get(delivery.endpoint)
+            if delivery.state is State.LEASED:
+                if lane is not None:
+                    lane.reserved -= 1
+                if stored and delivery.endpoint not in waiting:
+                    self._enqueue(Claimed(delivery, message))
+                else:
+                    self._unhold(message)
+            elif stored and delivery.endpoint not in waiting:
+                self.note_due(delivery.endpoint, delivery.due_at or 0)
+
+    def note_due(self, endpoint: str, due_at: int) -> None:
+        """The database has something for the endpoint at `due_at`."""
+        known = self._due.get(endpoint)
+        if known is None or due_at < known:
+            self._due[endpoint] = due_at
+            self._schedule(endpoint)
+
+    def probe_now(self, endpoint: str) -> None:
+        """Somebody asks for an attempt by hand: an open breaker lets one through."""
+        lane = self._lanes.get(endpoint)
+        if lane is not None and lane.health.open_until is not None:
+            lane.health = replace(lane.health, open_until=None)
+        self._schedule(endpoint)
+
+    def forget_idle(self) -> None:
+        """Keep the number of known endpoints bounded."""
+        if len(self._lanes) > _IDLE_LANES:
+            for endpoint in [key for key, lane in self._lanes.items() if lane.idle and key not in self._due]:
+                del self._lanes[endpoint]
+
+    # memory
+
+    def _hold(self, message: Message) -> None:
+        self._held += 1
+        self._held_bytes += len(message.payload)
+
+    def _unhold(self, message: Message) -> None:
+        self._held -= 1
+        self._held_bytes -= len(message.payload)
+
+    def _new_lease(self) -> int:
+        self._lease = (self._lease + 1) & 0x3FFF_FFFF_FFFF_FFFF or 1
+        return self._lease
+
+    # claiming
+
+    def _schedule(self, endpoint: str) -> None:
+        """Look at the endpoint again when its next claim can act: not while it is full, not before its breaker allows."""
+        due = self._due.get(endpoint)
+        if due is None:
+            return
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            if lane.endpoint.disabled or lane.claiming:
+                return
+            due = max(due, lane.health.open_until or 0)
+        self._push(due, endpoint)
+
+    def _push(self, instant: int, endpoint: str) -> None:
+        known = self._scheduled.get(endpoint)
+        if known is not None and known <= instant:
+            return
+        self._scheduled[endpoint] = instant
+        if not self._heap or instant < self._heap[0][0]:
+            self._wake.set()
+        heapq.heappush(self._heap, (instant, endpoint))
+
+    def next_wakeup(self) -> int | None:
+        """The next instant at which something can be done without an outside event (µs UTC)."""
+        return self._heap[0][0] if self._heap else None
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            now = self._clock.now()
+            claims = await self._ready(now)
+            if claims:
+                await self._claim(claims)
+                continue
+            wakeup = self.next_wakeup()
+            await until(self._wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
+
+    async def _ready(self, now: int) -> list[tuple[Lane, Claim]]:
+        """Take what has come up from the heap: start what only waited for time, and say what to claim."""
+        claims: list[tuple[Lane, Claim]] = []
+        while self._heap and self._heap[0][0] <= now and len(claims) < LANES_PER_ROUND:
+            instant, endpoint = heapq.heappop(self._heap)
+            if self._scheduled.get(endpoint) != instant:
+                continue
+            del self._scheduled[endpoint]
+            lane = self._lanes.get(endpoint) or await self._load(endpoint)
+            if lane is None:
+                continue
+            self._pump(lane)
+            due = self._due.get(endpoint)
+            if due is None:
+                continue
+            if max(due, lane.health.open_until or 0) > now:
+                self._schedule(endpoint)
+                continue
+            limit = min(lane.room(now), self._most - self._held)
+            if self._held >= self._most or self._held_bytes >= self._most_bytes:
+                self._push(now + _MEMORY_FULL, endpoint)
+            elif limit > 0:
+                lane.claiming = True
+                until_ = now + self._policy.lease
+                claims.append((lane, Claim(endpoint, limit, now, self._new_lease(), until_)))
+        return claims
+
+    async def _load(self, endpoint: str) -> Lane | None:
+        try:
+            found = await self._store.load_endpoint(endpoint)
+        except StoreUnavailable:
+            self._push(self._clock.now() + SECOND, endpoint)
+            return None
+        if found is None:
+            self._due.pop(endpoint, None)
+            return None
+        self.adopt(*found)
+        return self._lanes[endpoint]
+
+    async def _claim(self, claims: list[tuple[Lane, Claim]]) -> None:
+        pages = await asyncio.gather(*(self._committer.claim(claim) for _, claim in claims), return_exceptions=True)
+        for (lane, claim), page in zip(claims, pages, strict=True):
+            lane.claiming = False
+            if isinstance(page, BaseException):
+                self._push(self._clock.now() + SECOND, claim.endpoint)
+                continue
+            self._take(lane, claim, page)
+
+    def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
+        if page.next_due is None:
+            self._due.pop(claim.endpoint, None)
+        else:
+            self._due[claim.endpoint] = page.next_due
+        for claimed in page.claimed:
+            self._hold(claimed.message)
+            if claimed.expired:
+                self._spawn(self._settle(lane, claimed, claim.now, expired_lease()))
+            elif claimed.delivery.expires_at <= claim.now:
+                self._spawn(self._lapse(claimed, claim.now))
+            else:
+                lane.queue.append(claimed)
+        self._pump(lane)
+        self._schedule(claim.endpoint)
+
+    # sending
+
+    def _enqueue(self, claimed: Claimed) -> None:
+        """The memory of `claimed` is accounted for already."""
+        lane = self._lanes.get(claimed.delivery.endpoint)
+        if lane is None or self._stopping:
+            self._spawn(self._release(claimed))
+            return
+        lane.queue.append(claimed)
+        self._pump(lane)
+
+    def _pump(self, lane: Lane) -> None:
+        """Start what may start."""
+        if not lane.queue:
+            return
+        now = self._clock.now()
+        while lane.queue:
+            share = limits.fair_share(self.in_flight, len(self._active), self._policy.global_concurrency)
+            if self.in_flight >= self._policy.global_concurrency or not lane.may_start(now, share):
+                self._hold_up(lane, now)
+                return
+            claimed = lane.queue.popleft()
+            timeout = lane.endpoint.timeout or self._policy.timeout
+            if (claimed.delivery.due_at or 0) - now < timeout + LEASE_MARGIN:
+                self._spawn(self._release(claimed))
+                continue
+            lane.in_flight += 1
+            self.in_flight += 1
+            self._active.add(lane.endpoint.id)
+            self._spawn(self._attempt(lane, claimed, now, timeout))
+
+    def _hold_up(self, lane: Lane, now: int) -> None:
+        if lane.endpoint.disabled or is_open(lane.health, now):
+            self._release_queue(lane)
+        elif lane.resume is not None:
+            self._push(lane.resume, lane.endpoint.id)
+        elif lane.in_flight < limits.slots(lane.health, lane.window, now):
+            self._starved[lane.endpoint.id] = None
+
+    def _release_queue(self, lane: Lane) -> None:
+        while lane.queue:
+            self._spawn(self._release(lane.queue.popleft()))
+
+    def _feed_starved(self) -> None:
+        """A slot is free: those that found none take turns."""
+        for _ in range(min(_STARVED_PER_END, len(self._starved))):
+            endpoint = next(iter(self._starved))
+            del self._starved[endpoint]
+            lane = self._lanes.get(endpoint)
+            if lane is not None:
+                self._pump(lane)
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, lane: Lane, claimed: Claimed, started: int, timeout: int) -> None:
+        endpoint = lane.endpoint
+        try:
+            sender = self._senders(endpoint.kind)
+            outcome = await sender.send(claimed.message, endpoint, deadline=timeout, now=started)
+        except Exception as error:
+            log.exception("the sender of %s failed on message %s", endpoint.id, claimed.message.id)
+            outcome = Outcome(result=Result.RETRY, reason=Reason.INTERNAL, detail=type(error).__name__)
+        except asyncio.CancelledError:
+            self._unhold(claimed.message)
+            raise
+        self.in_flight -= 1
+        lane.ended(outcome)
+        if not lane.in_flight:
+            self._active.discard(endpoint.id)
+        await self._settle(lane, claimed, started, outcome)
+
+    # settling
+
+    async def _settle(self, lane: Lane, claimed: Claimed, started: int, outcome: Outcome) -> None:
+        now = self._clock.now()
+        before, delivery = lane.health, claimed.delivery
+        verdict = settle(delivery, lane.endpoint, before, outcome, now, self._policy, self._rng)
+        lane.health = verdict.health
+        if verdict.disable is not None and not lane.endpoint.disabled:
+            self._switch_off(lane, verdict.disable)
+        attempt = Attempt(
+            id=self._ids.new(PREFIXES["attempt"], now),
+            app=delivery.app,
+            message=delivery.message,
+            endpoint=delivery.endpoint,
+            number=verdict.delivery.attempts,
+            trigger=delivery.trigger,
+            started_at=started,
+            outcome=outcome,
+        )
+        self._pump(lane)
+        self._feed_starved()
+        self._schedule(delivery.endpoint)
+        written = await self._write(
+            Settlement(
+                delivery=verdict.delivery,
+                lease=delivery.lease,
+                attempt=attempt,
+                health=None if verdict.health is before else verdict.health,
+                disable=verdict.disable,
+                now=now,
+                next_lease=0 if delivery.order_key is None else self._new_lease(),
+                next_until=now + self._policy.lease,
+            )
+        )
+        self._unhold(claimed.message)
+        if written is not None:
+            self._settled(verdict, attempt, written)
+
+    def _settled(self, verdict: Settled, attempt: Attempt, written: Written) -> None:
+        delivery = verdict.delivery
+        self._instrument.attempt_settled(delivery, attempt, written.kept)
+        for signal in verdict.signals if written.kept else ():
+            self._instrument.signalled(signal)
+        if written.kept and delivery.state is State.DUE and delivery.due_at is not None:
+            self.note_due(delivery.endpoint, delivery.due_at)
+        self._promoted(written)
+
+    def _promoted(self, written: Written) -> None:
+        if written.promoted is not None:
+            self._hold(written.promoted.message)
+            self._enqueue(written.promoted)
+
+    def _switch_off(self, lane: Lane, reason: str) -> None:
+        lane.configure(replace(lane.endpoint, disabled=True, disabled_reason=reason))
+        self._release_queue(lane)
+        self._disabled(lane.endpoint)
+
+    async def _release(self, claimed: Claimed) -> None:
+        """Hand a delivery back untried."""
+        now = self._clock.now()
+        released = step(claimed.delivery, "released", due_at=now)
+        written = await self._write(Settlement(released, claimed.delivery.lease, now=now))
+        self._unhold(claimed.message)
+        if written is not None and written.kept:
+            self.note_due(released.endpoint, now)
+
+    async def _lapse(self, claimed: Claimed, now: int) -> None:
+        """Its lifetime is over: it ends without another attempt."""
+        ended = step(claimed.delivery, "lapsed")
+        written = await self._write(
+            Settlement(
+                ended,
+                claimed.delivery.lease,
+                now=now,
+                next_lease=self._new_lease(),
+                next_until=now + self._policy.lease,
+            )
+        )
+        self._unhold(claimed.message)
+        if written is not None and written.kept:
+            self._instrument.signalled(
+                Signal("message.attempt.exhausted", ended.app, ended.endpoint, ended.message, "lapsed")
+            )
+            self._promoted(written)
+
+    async def _write(self, settlement: Settlement) -> Written | None:
+        """Keep trying while the lease holds; after that the delivery is settled as unknown by whoever claims it."""
+        wait = _PATIENCE
+        end = self._clock.now() + self._policy.lease
+        while True:
+            try:
+                return await self._committer.settle(settlement)
+            except StoreUnavailable as error:
+                if self._clock.now() >= end:
+                    log.error("an attempt could not be stored before its lease ended: %s", error)
+                    return None
+            await until(asyncio.Event(), wait)
+            wait = min(2 * wait, SECOND)

@@ -1,0 +1,306 @@
+"""The seam to the database: domain verbs, never SQL.
+
+One Protocol, one conformance suite (`tests/contracts/store.py`) that every implementation passes. Instants are given by
+the caller (µs UTC). The verbs that tenants reach take the application as their first argument.
+
+Work of the hot path goes through `commit`, which writes what many callers want in one transaction; see
+`engine.committer`. Everything it returns is on the disk.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from tenterhook.errors import TenterhookError
+from tenterhook.model import (
+    Application,
+    Attempt,
+    Delivery,
+    Endpoint,
+    EventType,
+    Health,
+    Message,
+    Received,
+    Source,
+    Token,
+)
+
+
+class Remember(Struct, frozen=True):
+    """An idempotency key with the answer that a repeated request shall get until `expires_at`."""
+
+    key: bytes
+    body_hash: bytes
+    status: int
+    answer: bytes
+    expires_at: int
+
+
+class Remembered(Struct, frozen=True):
+    """The answer that was given to an earlier request with the same idempotency key."""
+
+    body_hash: bytes
+    status: int
+    answer: bytes
+
+
+class Accept(Struct, frozen=True):
+    """A message with the deliveries it owes, or only a received request that became none; committed together."""
+
+    message: Message | None
+    deliveries: tuple[Delivery, ...] = ()
+    received: Received | None = None
+    remember: Remember | None = None
+
+
+class Accepted(Struct, frozen=True):
+    """What became of an Accept. `message` is the stored message's id, or that of the one it repeats.
+
+    `waiting` are the endpoints where the delivery went behind others of its FIFO line. `remembered` is the earlier
+    answer when the idempotency key was known: then nothing was written.
+    """
+
+    message: str | None
+    duplicate: bool = False
+    waiting: tuple[str, ...] = ()
+    remembered: Remembered | None = None
+
+
+class Settlement(Struct, frozen=True):
+    """The result of an attempt, or a hand-back without one (`attempt` None).
+
+    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` None leaves the
+    record alone; `disable` is a reason to switch the endpoint off. `next_lease` and `next_until` lease the next
+    delivery of a FIFO line whose head has ended.
+    """
+
+    delivery: Delivery
+    lease: int
+    attempt: Attempt | None = None
+    health: Health | None = None
+    disable: str | None = None
+    now: int = 0
+    next_lease: int = 0
+    next_until: int = 0
+
+
+class Claim(Struct, frozen=True):
+    """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`."""
+
+    endpoint: str
+    limit: int
+    now: int
+    lease: int
+    until: int
+
+
+class Claimed(Struct, frozen=True):
+    """A leased delivery with its message. `expired`: its last lease ended unreported, which must be settled first."""
+
+    delivery: Delivery
+    message: Message
+    expired: bool = False
+
+
+class Settled(Struct, frozen=True):
+    """`kept` tells whether the lease still held. `promoted` is the next of the FIFO line, already leased."""
+
+    kept: bool
+    promoted: Claimed | None = None
+
+
+class Page(Struct, frozen=True):
+    """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending)."""
+
+    claimed: tuple[Claimed, ...]
+    next_due: int | None
+
+
+Work = Accept | Settlement | Claim
+Done = Accepted | Settled | Page | TenterhookError
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """A page of a list: `limit` items after `after` in list order, or before it where `backward`.
+
+    `since` and `until` are bounds on creation (µs UTC; since included, until not).
+    """
+
+    limit: int
+    after: str | None = None
+    backward: bool = False
+    descending: bool = False
+    since: int | None = None
+    until: int | None = None
+
+
+class Counts(Struct, frozen=True):
+    """How much is stored, by state of the delivery; `oldest_due` is the earliest due instant of a pending one."""
+
+    pending: int
+    oldest_due: int | None
+
+
+class Store(Protocol):
+    """The database, as the rest of Tenterhook knows it. Any verb may raise StoreUnavailable."""
+
+    # the engine: no application, because it serves them all
+
+    async def commit(self, work: Sequence[Work]) -> list[Done]:
+        """Do all of it in one transaction, settlements before accepts before claims; one answer for each, in order.
+
+        What one piece of work runs into (a taken event id) is its answer; an exception means that nothing of it
+        happened.
+        """
+
+    async def recover(self, now: int) -> int:
+        """At the start: let the leases of a process that is certainly gone end now; how many there were."""
+
+    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """Endpoints with pending deliveries behind endpoint id `after`, each with its earliest `due_at`."""
+
+    async def lapse(self, now: int, limit: int) -> list[Delivery]:
+        """End up to `limit` unleased deliveries whose lifetime is over; FIFO lines move on."""
+
+    async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
+        """An endpoint with its health, for the worker; None if it was deleted."""
+
+    async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
+        """Forget expired idempotency keys and all but the newest rejections of each source; how many rows went."""
+
+    async def counts(self) -> Counts:
+        """For metrics."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the database."""
+
+    # applications
+
+    async def create_application(self, app: Application, remember: Remember | None = None) -> None:
+        """Raises Conflict for a taken uid."""
+
+    async def save_application(self, app: Application) -> None:
+        """Replace it. Raises NotFound, Conflict."""
+
+    async def delete_application(self, app: str) -> None:
+        """Delete it with its endpoints and sources, and cancel what is pending. Raises NotFound."""
+
+    async def get_application(self, app: str) -> Application | None:
+        """By id or uid."""
+
+    async def list_applications(self, cursor: Cursor) -> list[Application]:
+        """By id."""
+
+    # event types: of the whole installation
+
+    async def create_event_type(self, event_type: EventType, remember: Remember | None = None) -> None:
+        """Raises EventTypeExists unless the one there is archived."""
+
+    async def save_event_type(self, event_type: EventType) -> None:
+        """Create or replace it."""
+
+    async def delete_event_type(self, name: str) -> None:
+        """Remove it for good. Raises NotFound."""
+
+    async def get_event_type(self, name: str) -> EventType | None:
+        """By name, archived ones too."""
+
+    async def list_event_types(self, cursor: Cursor, archived: bool) -> list[EventType]:
+        """By name."""
+
+    # endpoints
+
+    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
+        """Raises Conflict for a taken uid."""
+
+    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
+        """Replace it; `clean` begins a new health record. Raises NotFound, Conflict."""
+
+    async def delete_endpoint(self, app: str, endpoint: str) -> None:
+        """Delete it and cancel what is pending. Raises NotFound."""
+
+    async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
+        """By id or uid."""
+
+    async def list_endpoints(self, app: str, cursor: Cursor) -> list[Endpoint]:
+        """By id."""
+
+    async def load_endpoints(self, app: str) -> list[tuple[Endpoint, Health]]:
+        """All endpoints of the application with their health."""
+
+    # messages, deliveries, attempts
+
+    async def get_message(self, app: str, message: str) -> Message | None:
+        """By id or event id."""
+
+    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
+        """By id."""
+
+    async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
+        """One delivery."""
+
+    async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
+        """All deliveries of a message, by endpoint id."""
+
+    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
+        """Make one manual attempt due, outside the schedule. Raises NotFound, DeliveryInFlight."""
+
+    async def replay(
+        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
+    ) -> int:
+        """Make each of the messages due at the endpoint with a fresh schedule; how many. Pending ones stay as they are."""
+
+    async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
+        """End a pending delivery without delivering it; whether there was one."""
+
+    async def get_attempt(self, app: str, message: str, attempt: str) -> Attempt | None:
+        """One attempt."""
+
+    async def list_attempts(
+        self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
+    ) -> list[Attempt]:
+        """Of a message, an endpoint, or both; by id."""
+
+    # sources and what they received
+
+    async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
+        """Raises Conflict for a taken uid or token."""
+
+    async def save_source(self, app: str, source: Source) -> None:
+        """Replace it. Raises NotFound, Conflict."""
+
+    async def delete_source(self, app: str, source: str) -> None:
+        """Delete it; what it received stays. Raises NotFound."""
+
+    async def get_source(self, app: str, source: str) -> Source | None:
+        """By id or uid."""
+
+    async def list_sources(self, app: str, cursor: Cursor) -> list[Source]:
+        """By id."""
+
+    async def find_source(self, token: str) -> Source | None:
+        """The source behind `/in/{token}`."""
+
+    async def list_received(self, app: str, source: str, cursor: Cursor, verdict: str | None = None) -> list[Received]:
+        """What reached a source, by id."""
+
+    async def get_received(self, app: str, source: str, request: str) -> Received | None:
+        """One received request, byte for byte."""
+
+    # tokens and idempotency keys
+
+    async def create_token(self, token: Token, token_hash: bytes) -> None:
+        """Only the hash is stored."""
+
+    async def find_token(self, token_hash: bytes) -> Token | None:
+        """The token with this hash, revoked or not."""
+
+    async def list_tokens(self) -> list[Token]:
+        """All of them, by id."""
+
+    async def revoke_token(self, token: str, now: int) -> None:
+        """Raises NotFound."""
+
+    async def recall(self, key: bytes, now: int) -> Remembered | None:
+        """The answer remembered under an idempotency key."""

@@ -1,0 +1,167 @@
+"""Rows ↔ words: the columns of each table, and the functions that turn a value into a row and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tenterhook.model import (
+    Attempt,
+    Delivery,
+    Endpoint,
+    Health,
+    Message,
+    Outcome,
+    Reason,
+    Received,
+    Request,
+    Result,
+    Secret,
+    Source,
+    State,
+    Timing,
+    Trigger,
+)
+from tenterhook.vault import Vault
+
+Row = tuple[Any, ...]
+
+MESSAGE = "id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at"
+DELIVERY = 'message, endpoint, app, state, due_at, lease, attempts, step, order_key, "trigger", resume_at, created_at, expires_at'
+ATTEMPT = (
+    'id, app, message, endpoint, number, "trigger", started_at, result, reason, status, detail, retry_after, url, '
+    "request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte"
+)
+RECEIVED = "id, app, source, verdict, reason, dedup_key, message, received_at, method, path, query, headers, body"
+HEALTH = "endpoint, failures, failing_since, open_until, opened"
+REMEMBER = "key, body_hash, status, answer, expires_at"
+
+STATES = {state.value: state for state in State}
+TRIGGERS = {trigger.value: trigger for trigger in Trigger}
+
+
+def message_row(m: Message) -> Row:
+    return (
+        m.id, m.app, m.event_type, m.payload, m.content_type, m.event_id, _join(m.channels), _join(m.tags), m.order_key,
+        m.source, m.created_at,
+    )  # fmt: skip
+
+
+def message(row: Sequence[Any]) -> Message:
+    return Message(
+        id=row[0], app=row[1], event_type=row[2], payload=row[3], content_type=row[4], event_id=row[5],
+        channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
+    )  # fmt: skip
+
+
+def delivery_row(d: Delivery) -> Row:
+    return (
+        d.message, d.endpoint, d.app, d.state.value, d.due_at, d.lease, d.attempts, d.step, d.order_key, d.trigger.value,
+        d.resume_at, d.created_at, d.expires_at,
+    )  # fmt: skip
+
+
+def delivery(row: Sequence[Any]) -> Delivery:
+    return Delivery(
+        message=row[0], endpoint=row[1], app=row[2], state=STATES[row[3]], due_at=row[4], lease=row[5], attempts=row[6],
+        step=row[7], order_key=row[8], trigger=TRIGGERS[row[9]], resume_at=row[10], created_at=row[11],
+        expires_at=row[12],
+    )  # fmt: skip
+
+
+def attempt_row(a: Attempt) -> Row:
+    o, t = a.outcome, a.outcome.timing
+    return (
+        a.id, a.app, a.message, a.endpoint, a.number, a.trigger.value, a.started_at, o.result.value, o.reason.value,
+        o.status, o.detail, o.retry_after, o.url, o.request_head, o.request_body, o.response_head, o.response_body,
+        o.response_cut, t.total, t.dns, t.connect, t.tls, t.first_byte,
+    )  # fmt: skip
+
+
+def attempt(row: Sequence[Any]) -> Attempt:
+    outcome = Outcome(
+        result=Result(row[7]), reason=Reason(row[8]), status=row[9], detail=row[10], retry_after=row[11], url=row[12],
+        request_head=row[13], request_body=row[14], response_head=row[15], response_body=row[16],
+        response_cut=bool(row[17]), timing=Timing(*row[18:23]),
+    )  # fmt: skip
+    return Attempt(
+        id=row[0], app=row[1], message=row[2], endpoint=row[3], number=row[4], trigger=TRIGGERS[row[5]],
+        started_at=row[6], outcome=outcome,
+    )  # fmt: skip
+
+
+def received_row(r: Received) -> Row:
+    """The body is left out where the message holds the same bytes: an accepted request is stored once."""
+    q = r.request
+    body = None if r.verdict == "accepted" else q.body
+    return (
+        r.id, r.app, r.source, r.verdict, r.reason, r.dedup_key, r.message, r.received_at, q.method, q.path, q.query,
+        header_lines(q.headers), body,
+    )  # fmt: skip
+
+
+def received(row: Sequence[Any], payload: bytes | None) -> Received:
+    request = Request(
+        method=row[8],
+        path=row[9],
+        query=row[10],
+        headers=header_pairs(row[11]),
+        body=(payload or b"") if row[12] is None else row[12],
+    )
+    return Received(
+        id=row[0], app=row[1], source=row[2], verdict=row[3], reason=row[4], dedup_key=row[5], message=row[6],
+        received_at=row[7], request=request,
+    )  # fmt: skip
+
+
+def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """`name:value` lines; neither side can hold a line feed, and only a value can hold a colon."""
+    return b"\n".join([name + b":" + value for name, value in headers])
+
+
+def header_pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    pairs = [line.partition(b":") for line in lines.split(b"\n")] if lines else []
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def health_row(endpoint: str, h: Health) -> Row:
+    return (endpoint, h.failures, h.failing_since, h.open_until, h.opened)
+
+
+class _EndpointSecrets(Struct):
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    secrets: tuple[Secret, ...]
+
+
+def endpoint_row(e: Endpoint, vault: Vault) -> Row:
+    hidden = _EndpointSecrets(e.url, e.headers, e.secrets)
+    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=()))
+    return (e.id, e.app, e.uid, document, vault.seal(msgspec.json.encode(hidden), e.id))
+
+
+def endpoint(document: bytes, sealed: bytes, vault: Vault) -> Endpoint:
+    shown = msgspec.json.decode(document, type=Endpoint)
+    hidden = msgspec.json.decode(vault.open(sealed, shown.id), type=_EndpointSecrets)
+    return replace(shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets)
+
+
+def source_row(s: Source, vault: Vault) -> Row:
+    document = msgspec.json.encode(replace(s, secrets=()))
+    return (s.id, s.app, s.uid, s.token, document, vault.seal(msgspec.json.encode(s.secrets), s.id))
+
+
+def source(document: bytes, sealed: bytes, vault: Vault) -> Source:
+    shown = msgspec.json.decode(document, type=Source)
+    return replace(shown, secrets=msgspec.json.decode(vault.open(sealed, shown.id), type=tuple[str, ...]))
+
+
+def _join(words: tuple[str, ...]) -> str | None:
+    """Channels and tags cannot hold a comma."""
+    return ",".join(words) if words else None
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()

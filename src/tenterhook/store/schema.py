@@ -1,0 +1,73 @@
+"""The SQLite schema, as forward migrations: entry n brings a database from version n to n + 1.
+
+Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
+encrypted. Partial indexes keep the hot path small: a delivery is in `delivery_due` only while something can still
+happen to it, and one that goes straight from acceptance to success never enters `delivery_lapse`.
+"""
+
+MIGRATIONS = [
+    """
+    CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE endpoint (
+        id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, document BLOB NOT NULL, sealed BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX endpoint_app ON endpoint (app, id);
+    CREATE UNIQUE INDEX endpoint_uid ON endpoint (app, uid) WHERE uid IS NOT NULL;
+    CREATE TABLE health (
+        endpoint TEXT PRIMARY KEY, failures INTEGER NOT NULL, failing_since INTEGER, open_until INTEGER,
+        opened INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE message (
+        id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB NOT NULL, content_type TEXT NOT NULL,
+        event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX message_id ON message (app, id);
+    CREATE UNIQUE INDEX message_event ON message (app, event_id) WHERE event_id IS NOT NULL;
+
+    CREATE TABLE delivery (
+        message TEXT NOT NULL, endpoint TEXT NOT NULL, app TEXT NOT NULL, state TEXT NOT NULL, due_at INTEGER,
+        lease INTEGER NOT NULL, attempts INTEGER NOT NULL, step INTEGER NOT NULL, order_key TEXT,
+        "trigger" TEXT NOT NULL, resume_at INTEGER, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+        PRIMARY KEY (message, endpoint)
+    ) WITHOUT ROWID;
+    CREATE INDEX delivery_due ON delivery (endpoint, due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX delivery_lapse ON delivery (expires_at) WHERE state IN ('waiting', 'due');
+    CREATE INDEX delivery_line ON delivery (endpoint, order_key, message)
+        WHERE order_key IS NOT NULL AND state IN ('waiting', 'due', 'leased');
+
+    CREATE TABLE attempt (
+        id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
+        "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
+        status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL, request_head BLOB NOT NULL,
+        request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL, response_cut INTEGER NOT NULL,
+        total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER, first_byte INTEGER
+    );
+    CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
+    CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+
+    CREATE TABLE source (
+        id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, token TEXT NOT NULL UNIQUE, document BLOB NOT NULL,
+        sealed BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX source_app ON source (app, id);
+    CREATE UNIQUE INDEX source_uid ON source (app, uid) WHERE uid IS NOT NULL;
+    CREATE TABLE received (
+        id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+        dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+        query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB
+    );
+    CREATE UNIQUE INDEX received_id ON received (source, id);
+    CREATE UNIQUE INDEX received_key ON received (source, dedup_key) WHERE verdict = 'accepted' AND dedup_key IS NOT NULL;
+    CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+
+    CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE idempotency (
+        key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+    """,
+]

@@ -1,0 +1,62 @@
+"""API tokens: how they are made and kept, and what each scope may do.
+
+The rules are those that clients of the Svix wire API can observe: 401 for a dead token, 403 on an operation above its
+scope, 404 on an application that is not its own, just as for one that does not exist.
+"""
+
+from enum import StrEnum
+from hashlib import sha256
+from random import Random
+
+from tenterhook.errors import Forbidden, NotFound, Unauthenticated
+from tenterhook.ids import ALPHABET
+from tenterhook.model import Token
+
+PREFIX = "thk_"
+LENGTH = 40
+
+
+class TokenScope(StrEnum):
+    """What a token may do."""
+
+    ADMIN = "admin"  # everything
+    APPLICATION = "application"  # everything below its one application
+    READ_ONLY = "read-only"  # look at everything, change nothing
+
+
+def new_token(random: Random) -> str:
+    """The text of a new token, about 238 bits; `random` is a `random.SystemRandom` outside of tests.
+
+    It has no dot: the official SDKs take what follows a dot for the region of a hosted service.
+    """
+    return PREFIX + "".join(random.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def hash_token(text: str) -> bytes:
+    """What is stored of a token, 32 bytes. A token is random, so a fast hash without salt cannot be searched."""
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def allows(token: Token, *, write: bool, app: str | None, now: int) -> None:
+    """Return if the token may do this at `now` (µs UTC), else raise.
+
+    `app` is the application that the operation works on, None for one of the whole organisation. A token with an `app`
+    is limited to it whatever its scope. An operation that any token may do is asked for with `app=token.app`.
+
+    Raises Unauthenticated (revoked or expired), NotFound (another application) or Forbidden.
+    """
+    if any(end is not None and end <= now for end in (token.revoked_at, token.expires_at)):
+        raise Unauthenticated
+    if token.scope not in tuple(TokenScope):
+        raise Forbidden(f"this token has the unknown scope {token.scope!r}")
+    if token.app is not None or token.scope == TokenScope.APPLICATION:
+        _within_application(token, app)
+    if write and token.scope == TokenScope.READ_ONLY:
+        raise Forbidden("this token may only read")
+
+
+def _within_application(token: Token, app: str | None) -> None:
+    if app is None:
+        raise Forbidden("this token is for one application only")
+    if app != token.app:
+        raise NotFound
