@@ -13,7 +13,7 @@ from tenterhook.units import LARGEST, LONGEST, format_duration, format_size, par
 
 Network = IPv4Network | IPv6Network
 
-TOML_NAMES = {
+TOML_NAMES: dict[type, str] = {
     str: "a string",
     bool: "true or false",
     int: "an integer",
@@ -40,7 +40,7 @@ class Kind(Struct, frozen=True):
         """What the environment would hold for a TOML value. Raises Invalid for a wrong type, without the value."""
         if type(value) not in self.toml:
             wanted = " or ".join(TOML_NAMES[kind] for kind in self.toml)
-            raise Invalid(f"must be {wanted}, not {toml_name(value)}")
+            raise Invalid(f"must be {wanted}, not {toml_name(value)} ({self.noun})")
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, list):
@@ -121,6 +121,12 @@ def _credential(text: str) -> str:
     return text
 
 
+def _keys(text: str) -> str:
+    if not text or any(not " " <= character <= "~" for character in text):
+        raise Invalid("must consist of visible ASCII characters; several keys are separated by commas")
+    return text
+
+
 def _database(text: str) -> str:
     """The URL of a database; errors do not repeat it, as it may hold a password."""
     if text.startswith("postgres://"):
@@ -130,7 +136,7 @@ def _database(text: str) -> str:
         return text
     if scheme == "postgresql" and rest and rest.isprintable():
         return text
-    raise Invalid("must be sqlite:/// and the path of a file, or postgresql://user:password@host/name")
+    raise Invalid("must be sqlite:/// and the path of a file, such as sqlite:///tenterhook.db")
 
 
 def _without_password(url: str) -> str:
@@ -143,7 +149,7 @@ def _without_password(url: str) -> str:
 
 
 def _optional_url(text: str) -> str | None:
-    if text == "none":
+    if text.lower() == "none":
         return None
     try:
         url = urlsplit(text)
@@ -156,12 +162,12 @@ def _optional_url(text: str) -> str | None:
 
 
 def items(text: str) -> list[str]:
-    """The parts of a list separated by commas, blanks trimmed; `none` is the empty list."""
-    return [] if text == "none" else [part.strip() for part in text.split(",")]
+    """The parts of a list separated by commas or blanks; `none` is the empty list."""
+    return [] if text.lower() == "none" else re.split(r"\s*,\s*|\s+", text)
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Networks in CIDR form without host bits, or single addresses, separated by commas. Raises Invalid."""
+    """Networks in CIDR form without host bits, or single addresses, separated by commas or blanks. Raises Invalid."""
     return tuple(_network(part) for part in items(text))
 
 
@@ -175,6 +181,14 @@ def _network(text: str) -> Network:
     if "/" in text and ip_network(text.partition("/")[0]).network_address != loose.network_address:
         raise Invalid(f"{text!r} has bits set after its prefix: write {loose}")
     return loose
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Host names, or `*.` and a suffix. Raises Invalid."""
+    for name in (names := items(text)):
+        if not re.fullmatch(r"(?i:(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)", name):
+            raise Invalid(f"{name!r} is not a host name: write name, name.example or *.example")
+    return tuple(name.lower() for name in names)
 
 
 def parse_nat64(text: str) -> tuple[IPv6Network, ...]:
@@ -203,11 +217,13 @@ def _listed(show: Callable[[Any], str] = str) -> Callable[[Iterable[Any]], str]:
     return lambda values: ",".join(map(show, values)) or "none"
 
 
-text = Kind("text", _text)
-credential = Kind("secret text", _credential)
-switch = Kind("true or false", _switch, lambda value: str(value).lower(), (bool,))
-database = Kind("URL", _database, _without_password)
-optional_url = Kind("URL or none", _optional_url)
-networks = Kind("networks", parse_networks, _listed(), (str, list))
-nat64 = Kind("networks", parse_nat64, _listed(), (str, list))
-schedule = Kind("durations", parse_schedule, _listed(format_duration), (str, list))
+TEXT = Kind("text", _text)
+CREDENTIAL = Kind("secret text", _credential)
+KEYS = Kind("secret text", _keys)
+SWITCH = Kind("true or false", _switch, lambda value: str(value).lower(), (bool,))
+DATABASE = Kind("URL", _database, _without_password)
+URL = Kind("URL or none", _optional_url)
+NETWORKS = Kind("networks", parse_networks, _listed(), (str, list))
+NAMES = Kind("host names", parse_names, _listed(), (str, list))
+NAT64 = Kind("networks", parse_nat64, _listed(), (str, list))
+SCHEDULE = Kind("durations", parse_schedule, _listed(format_duration), (str, list))

@@ -43,8 +43,8 @@ def format_duration(span: int) -> str:
     """The shortest form that `parse_duration` reads back: 5_400_000_000 → `1h30m`, 0 → `0s`."""
     parts = []
     for unit, scale in DURATIONS.items():
-        # days only where they are whole: 96h is what people write, 1d1h is not
-        if unit == "d" and span % scale:
+        # as people write it: 24h and 96h, but 10d
+        if unit == "d" and (span % scale or span < 7 * scale):
             continue
         number, span = divmod(span, scale)
         if number:
@@ -68,5 +68,5 @@ def parse_size(text: str) -> int:
 
 def format_size(size: int) -> str:
     """The size in the largest unit by 1024 that leaves no rest: 65_536 → `64KiB`."""
-    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if size and size % SIZES[unit] == 0 or unit == "B")
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if (size and size % SIZES[unit] == 0) or unit == "B")
     return f"{size // SIZES[unit]}{unit}"
