@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 MILLISECOND = 1_000
@@ -41,7 +42,14 @@ async def until(event: asyncio.Event, timeout: int | None) -> bool:
 
 def to_rfc3339(instant: int) -> str:
     """`1_700_000_000_123_456` → `2023-11-14T22:13:20.123456Z`."""
-    return datetime.fromtimestamp(instant // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{instant % SECOND:06d}Z"
+    seconds, rest = divmod(instant, SECOND)
+    return f"{_seconds_text(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _seconds_text(seconds: int) -> str:
+    """Most instants that are written in a row share their second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def from_rfc3339(text: str) -> int:

@@ -110,7 +110,7 @@ class IdempotencyMismatch(TenterhookError):
     """This idempotency key was used before with another body."""
 
     code = "idempotency_mismatch"
-    status = 422
+    status = 409
 
 
 class SignatureRefused(TenterhookError):

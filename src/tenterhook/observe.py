@@ -3,6 +3,7 @@
 Counting is adding to plain integers; the Prometheus text is made when it is asked for.
 """
 
+import asyncio
 import logging
 import sys
 from bisect import bisect_left
@@ -151,7 +152,7 @@ def prometheus(stats: Stats, gauges: dict[str, tuple[str, float]]) -> bytes:
 
 
 class AttemptLog(Instrument):
-    """One canonical line of JSON per attempt, written a batch at a time; signals go to the ordinary log."""
+    """One canonical line of JSON per attempt, written once per commit; signals go to the ordinary log."""
 
     def __init__(self, stream: IO[bytes] | None = None) -> None:
         self._stream = sys.stderr.buffer if stream is None else stream
@@ -180,10 +181,10 @@ class AttemptLog(Instrument):
             line["lease"] = "lost"
         if o.detail:
             line["detail"] = o.detail
+        if not self._lines:
+            # those that the same commit has settled come in the same turn of the loop: one write for all of them
+            asyncio.get_running_loop().call_soon(self.flush)
         self._lines.append(self._encode(line))
-
-    def committed(self, size: int) -> None:
-        self.flush()
 
     def flush(self) -> None:
         """Write what has gathered."""

@@ -32,7 +32,9 @@ def slots(health: Health, window: int, now: int) -> int:
 
 
 def fair_share(in_flight_total: int, active_endpoints: int, global_cap: int) -> int:
-    """The most slots that one endpoint may hold now, so that the others find some."""
+    """The most slots that one endpoint may hold now, so that the others find some; 0 when all are taken."""
+    if in_flight_total >= global_cap:
+        return 0
     if in_flight_total * 2 < global_cap:
         return global_cap
     return max(1, global_cap // (2 * max(1, active_endpoints)))

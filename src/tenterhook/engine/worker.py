@@ -48,9 +48,8 @@ LEASE_MARGIN = 2 * SECOND
 """An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
 
 LANES_PER_ROUND = 64
-_MEMORY_FULL = 100 * MILLISECOND
 _PATIENCE = 50 * MILLISECOND
-_STARVED_PER_END = 4
+_TURNS_PER_END = 4
 _IDLE_LANES = 10_000
 _DUES_PER_PAGE = 1_000
 
@@ -81,7 +80,8 @@ class Worker:
         self._heap: list[tuple[int, str]] = []
         self._scheduled: dict[str, int] = {}  # the one entry of the heap that counts, per endpoint
         self._wake = asyncio.Event()
-        self._starved: dict[str, None] = {}
+        self._starved: dict[str, None] = {}  # have work in memory and no slot
+        self._crowded: dict[str, None] = {}  # have work in the database and no memory
         self._active: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
@@ -120,6 +120,7 @@ class Worker:
             page = await self._store.next_dues(after, _DUES_PER_PAGE)
             for endpoint, due_at in page:
                 self.note_due(endpoint, due_at)
+                self._schedule(endpoint)
             if len(page) < _DUES_PER_PAGE:
                 return
             after = page[-1][0]
@@ -157,8 +158,7 @@ class Worker:
         leased = (
             lane is not None
             and not self._stopping
-            and self._held < self._most
-            and self._held_bytes < self._most_bytes
+            and not self._memory_full
             and lane.admits(now)
         )
         if leased and lane is not None:
@@ -219,6 +219,18 @@ class Worker:
     def _unhold(self, message: Message) -> None:
         self._held -= 1
         self._held_bytes -= len(message.payload)
+        self._feed_crowded()
+
+    @property
+    def _memory_full(self) -> bool:
+        return self._held >= self._most or self._held_bytes >= self._most_bytes
+
+    def _feed_crowded(self) -> None:
+        """There is room in memory: those that found none take turns."""
+        for _ in range(0 if self._memory_full else min(_TURNS_PER_END, len(self._crowded))):
+            endpoint = next(iter(self._crowded))
+            del self._crowded[endpoint]
+            self._schedule(endpoint)
 
     def _new_lease(self) -> int:
         self._lease = (self._lease + 1) & 0x3FFF_FFFF_FFFF_FFFF or 1
@@ -280,13 +292,16 @@ class Worker:
             if max(due, lane.health.open_until or 0) > now:
                 self._schedule(endpoint)
                 continue
-            limit = min(lane.room(now), self._most - self._held)
-            if self._held >= self._most or self._held_bytes >= self._most_bytes:
-                self._push(now + _MEMORY_FULL, endpoint)
-            elif limit > 0:
+            room = lane.room(now)
+            if room > 0 and self._memory_full:
+                self._crowded[endpoint] = None
+            elif room > 0:
                 lane.claiming = True
-                until_ = now + self._policy.lease
+                limit, until_ = min(room, self._most - self._held), now + self._policy.lease
                 claims.append((lane, Claim(endpoint, limit, now, self._new_lease(), until_)))
+        if not claims:
+            # those whose turn it was may have had nothing to claim
+            self._feed_crowded()
         return claims
 
     async def _load(self, endpoint: str) -> Lane | None:
@@ -344,7 +359,7 @@ class Worker:
         now = self._clock.now()
         while lane.queue:
             share = limits.fair_share(self.in_flight, len(self._active), self._policy.global_concurrency)
-            if self.in_flight >= self._policy.global_concurrency or not lane.may_start(now, share):
+            if not lane.may_start(now, share):
                 self._hold_up(lane, now)
                 return
             claimed = lane.queue.popleft()
@@ -371,7 +386,7 @@ class Worker:
 
     def _feed_starved(self) -> None:
         """A slot is free: those that found none take turns."""
-        for _ in range(min(_STARVED_PER_END, len(self._starved))):
+        for _ in range(min(_TURNS_PER_END, len(self._starved))):
             endpoint = next(iter(self._starved))
             del self._starved[endpoint]
             lane = self._lanes.get(endpoint)
@@ -465,6 +480,7 @@ class Worker:
         self._unhold(claimed.message)
         if written is not None and written.kept:
             self.note_due(released.endpoint, now)
+            self._schedule(released.endpoint)
 
     async def _lapse(self, claimed: Claimed, now: int) -> None:
         """Its lifetime is over: it ends without another attempt."""

@@ -18,14 +18,27 @@ from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.rows import Row
 
-_SIZES = (128, 32, 8, 1)
+_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
 _PENDING = ", ".join(f"'{state.value}'" for state in PENDING)
+
+
+class _LeaseLost(Exception):
+    """Some settlement of a batch came too late, so its rows must be looked at one by one."""
 
 
 def commit(db: sqlite3.Connection, work: Sequence[Work]) -> list[Done]:
     """The answers to `work`, in its order. The caller opens and commits the transaction."""
+    try:
+        return _commit(db, work, careful=False)
+    except _LeaseLost:
+        db.execute("ROLLBACK")
+        db.execute("BEGIN IMMEDIATE")
+        return _commit(db, work, careful=True)
+
+
+def _commit(db: sqlite3.Connection, work: Sequence[Work], careful: bool) -> list[Done]:
     done: dict[int, Done] = {}
-    _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done)
+    _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
     _accept(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Accept)], done)
     for n, w in enumerate(work):
         if isinstance(w, Claim):
@@ -59,8 +72,6 @@ def _tuples(width: int, count: int) -> str:
 
 # settlements
 
-_KEPT = "state, due_at, lease, attempts, step, trigger, resume_at"
-
 
 @cache
 def _settle_statement(count: int) -> str:
@@ -80,11 +91,13 @@ def _settle_row(s: Settlement) -> Row:
     )  # fmt: skip
 
 
-def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: dict[int, Done]) -> None:
+def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: dict[int, Done], careful: bool) -> None:
     if not items:
         return
-    insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None])
-    lost = _release_leases(db, [s for _, s in items])
+    # one that is there already was written by a commit whose answer was lost: writing it again changes nothing
+    attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
+    insert(db, "attempt", rows.ATTEMPT, attempts, "INSERT OR IGNORE")
+    lost = _release_leases(db, [s for _, s in items], careful)
     kept = [s for _, s in items if id(s) not in lost]
     health = {s.delivery.endpoint: s.health for s in kept if s.health is not None}
     # an endpoint deleted meanwhile has no health to keep
@@ -97,19 +110,20 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
         done[n] = Settled(id(s) not in lost, promote(db, s) if ended and id(s) not in lost else None)
 
 
-def _release_leases(db: sqlite3.Connection, settlements: list[Settlement]) -> set[int]:
-    """Write the new states where the lease still holds; the identities of the settlements whose lease was lost."""
-    db.execute("SAVEPOINT settling")
+def _release_leases(db: sqlite3.Connection, settlements: list[Settlement], careful: bool) -> set[int]:
+    """Write the new states where the lease still holds; the identities of the settlements whose lease was lost.
+
+    Many rows at once tell only how many were written; raises _LeaseLost when that is not all and `careful` is False.
+    """
+    if careful:
+        one = _settle_statement(1)
+        return {id(s) for s in settlements if db.execute(one, _settle_row(s)).rowcount == 0}
     written = 0
     for chunk in _chunks([_settle_row(s) for s in settlements]):
         written += db.execute(_settle_statement(len(chunk)), [v for row in chunk for v in row]).rowcount
-    lost: set[int] = set()
     if written != len(settlements):
-        db.execute("ROLLBACK TO settling")
-        one = _settle_statement(1)
-        lost = {id(s) for s in settlements if db.execute(one, _settle_row(s)).rowcount == 0}
-    db.execute("RELEASE settling")
-    return lost
+        raise _LeaseLost
+    return set()
 
 
 def _disable(db: sqlite3.Connection, endpoint: str, reason: str, now: int) -> None:
@@ -288,6 +302,7 @@ _CLAIM = (
     " WHERE d.endpoint = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?"
 )
 _DELIVERY_WIDTH = rows.DELIVERY.count(",") + 1
+_LEASE = rows.DELIVERY.split(", ").index("lease")
 
 
 def _claim(db: sqlite3.Connection, c: Claim) -> Page:
@@ -295,7 +310,8 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
     claimed = []
     for row in found:
         delivery = replace(rows.delivery(row[:_DELIVERY_WIDTH]), state=State.LEASED, due_at=c.until, lease=c.lease)
-        claimed.append(Claimed(delivery, rows.message(row[_DELIVERY_WIDTH:]), row[3] == State.LEASED.value))
+        # whatever still carries a lease was taken from somebody who never reported
+        claimed.append(Claimed(delivery, rows.message(row[_DELIVERY_WIDTH:]), expired=row[_LEASE] != 0))
     for chunk in _chunks([(row[0],) for row in found]):
         db.execute(
             f"UPDATE delivery SET state = 'leased', due_at = ?, lease = ? WHERE endpoint = ?"

@@ -15,7 +15,7 @@ from tenterhook.store.batch import insert, line_is_occupied, promote
 from tenterhook.store.lists import page
 
 DB = sqlite3.Connection
-_DUE = "UPDATE delivery SET due_at = ? WHERE state = 'leased' AND due_at IS NOT NULL"
+_RECOVER = "UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'leased' AND due_at IS NOT NULL"
 
 
 # messages
@@ -140,7 +140,8 @@ def lapse(db: DB, now: int, limit: int) -> list[Delivery]:
 
 
 def recover(db: DB, now: int) -> int:
-    return db.execute(_DUE, (now,)).rowcount
+    """The lease stays in the row: it says that an attempt was begun and never reported, see `batch.claim`."""
+    return db.execute(_RECOVER, (now,)).rowcount
 
 
 def next_dues(db: DB, after: str | None, limit: int) -> list[tuple[str, int]]:

@@ -1,0 +1,284 @@
+"""The use-cases that touch more than one noun: publish a message, receive a webhook, try again, replay.
+
+What a face (REST, CLI, a source URL) wants goes through here, so that every way in does the same: route, plan, commit,
+then hand the fresh deliveries to the worker.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tenterhook import providers, receive
+from tenterhook.catalog import Catalog
+from tenterhook.clock import MINUTE, Clock
+from tenterhook.engine.committer import Committer
+from tenterhook.engine.worker import Worker
+from tenterhook.errors import EndpointDisabled, NotFound, TooLarge
+from tenterhook.ids import PREFIXES, IdMaker
+from tenterhook.model import Delivery, Endpoint, Message, Policy, Received, Request, Source
+from tenterhook.observe import Instrument, Stats
+from tenterhook.receive import Outcome, Reply, Verdict
+from tenterhook.routing import wants
+from tenterhook.store.base import Accept, Accepted, Cursor, Remember, Remembered, Store
+
+REPLAY_PAGE = 200
+REJECTIONS_PER_MINUTE = 120
+"""How many rejected requests of one source are recorded per minute; more are answered and counted, not kept."""
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """A message that somebody wants to publish."""
+
+    event_type: str
+    payload: bytes
+    content_type: str = "application/json"
+    event_id: str | None = None
+    channels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    order_key: str | None = None
+
+
+class Published(Struct, frozen=True):
+    """The stored message, or the answer that an earlier request with the same idempotency key got."""
+
+    message: Message
+    remembered: Remembered | None = None
+
+
+class Limits(Struct, frozen=True):
+    """What the hub keeps of what strangers send."""
+
+    max_received: int = 25 << 20
+    rejection_body: int = 64 << 10
+
+
+class Rejections:
+    """Bounds what a flood of bad requests can write: so many per source and minute."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._counts: dict[str, int] = {}
+
+    def allow(self, source: str, now: int) -> bool:
+        """Whether one more may be recorded now."""
+        minute = now // MINUTE
+        if minute != self._minute:
+            self._minute, self._counts = minute, {}
+        count = self._counts.get(source, 0) + 1
+        self._counts[source] = count
+        return count <= REJECTIONS_PER_MINUTE
+
+
+class Hub:
+    """One per server."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        worker: Worker,
+        catalog: Catalog,
+        clock: Clock,
+        ids: IdMaker,
+        instrument: Instrument,
+        stats: Stats,
+        policy: Policy,
+        limits: Limits,
+    ) -> None:
+        self.store, self.catalog, self.worker, self.clock, self.ids = store, catalog, worker, clock, ids
+        self._committer, self._instrument, self._stats = committer, instrument, stats
+        self.policy, self.limits = policy, limits
+        self._rejections = Rejections()
+
+    # publishing
+
+    async def publish(self, app: str, draft: Draft, remember: Callable[[Message], Remember] | None = None) -> Published:
+        """Accept a message: when this returns, it and its deliveries are on the disk.
+
+        `app` is an id or uid. Raises NotFound, Conflict (event id taken), IdempotencyInProgress, StoreUnavailable.
+        """
+        entry = self.catalog.known(app) or await self.catalog.application(app)
+        now = self.clock.now()
+        message = Message(
+            id=self.ids.new("msg_", now),
+            app=entry.application.id,
+            event_type=draft.event_type,
+            payload=draft.payload,
+            content_type=draft.content_type,
+            event_id=draft.event_id,
+            channels=draft.channels,
+            tags=draft.tags,
+            order_key=draft.order_key,
+            created_at=now,
+        )
+        endpoints = entry.router.match(draft.event_type, draft.channels)
+        accepted = await self._accept(message, endpoints, now, None, None if remember is None else remember(message))
+        return Published(message, accepted.remembered)
+
+    async def _accept(
+        self,
+        message: Message,
+        endpoints: tuple[Endpoint, ...],
+        now: int,
+        received: Received | None,
+        remember: Remember | None,
+    ) -> Accepted:
+        deliveries = self.worker.plan(message, endpoints, now)
+        stored = False
+        waiting: tuple[str, ...] = ()
+        try:
+            accepted = await self._committer.accept(Accept(message, deliveries, received, remember))
+            stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
+        finally:
+            self.worker.planned(message, deliveries, waiting, stored)
+        if stored:
+            self._instrument.message_accepted(message, len(deliveries))
+        return accepted
+
+    # receiving
+
+    async def receive(self, token: str, request: Request) -> Reply:
+        """What a source answers to a request, after the commit. Raises NotFound, TooLarge, StoreUnavailable."""
+        source = await self.catalog.source(token)
+        provider = providers.load(source.provider)
+        if len(request.body) > self.size_limit(source):
+            raise TooLarge(f"this source takes at most {self.size_limit(source)} bytes")
+        now = self.clock.now()
+        verdict = receive.verify(provider, request, source.secrets, now=now, options=source.options)
+        if verdict.outcome is Outcome.ACCEPTED:
+            return await self._received(source, request, verdict, now)
+        self._stats.request_received(source.provider, verdict.outcome.value)
+        if verdict.outcome is not Outcome.CHALLENGE:
+            await self._record(source, request, verdict, now)
+        return _reply(verdict)
+
+    def size_limit(self, source: Source) -> int:
+        """The most bytes that a request to this source may have."""
+        own = providers.load(source.provider).max_body
+        return self.limits.max_received if own is None else min(own, self.limits.max_received)
+
+    async def _received(self, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
+        entry = await self.catalog.application(source.app)
+        message = Message(
+            id=self.ids.new("msg_", now),
+            app=source.app,
+            event_type=verdict.event_type or "",
+            payload=request.body,
+            content_type=_content_type(request),
+            source=source.id,
+            created_at=now,
+        )
+        received = self._noted(source, request, "accepted", "", verdict.dedup_key, message.id, now)
+        endpoints = entry.router.match(message.event_type, ())
+        accepted = await self._accept(message, endpoints, now, received, None)
+        status = "duplicate" if accepted.duplicate else "accepted"
+        self._stats.request_received(source.provider, status)
+        body = f'{{"status":"{status}","id":"{accepted.message}"}}'.encode()
+        return Reply(200, (("content-type", "application/json"),), body)
+
+    def _noted(
+        self,
+        source: Source,
+        request: Request,
+        verdict: str,
+        reason: str,
+        dedup: str | None,
+        message: str | None,
+        now: int,
+    ) -> Received:
+        return Received(
+            id=self.ids.new(PREFIXES["request"], now),
+            app=source.app,
+            source=source.id,
+            request=request,
+            verdict=verdict,
+            reason=reason,
+            dedup_key=dedup,
+            message=message,
+            received_at=now,
+        )
+
+    async def _record(self, source: Source, request: Request, verdict: Verdict, now: int) -> None:
+        """Pings and rejections are shown, not delivered; rejections are bounded in number and size."""
+        kept = request
+        if verdict.outcome is Outcome.REJECTED:
+            if not self._rejections.allow(source.id, now):
+                return
+            kept = replace(request, body=request.body[: self.limits.rejection_body])
+        reason = "" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
+        noted = self._noted(source, kept, verdict.outcome.value, reason, verdict.dedup_key, None, now)
+        await self._committer.accept(Accept(None, (), noted))
+
+    # trying again
+
+    async def retry(self, app: str, message: str, endpoint: str) -> Delivery:
+        """One more attempt by hand, at once, beside the schedule.
+
+        Raises NotFound, EndpointDisabled, DeliveryInFlight.
+        """
+        found = await self.endpoint(app, endpoint)
+        stored = await self.store.get_message(app, message)
+        if stored is None:
+            raise NotFound
+        now = self.clock.now()
+        if await self.store.get_delivery(app, stored.id, found.id) is None:
+            # it came while the endpoint was disabled, or its filters do not want it: asking by hand overrules both
+            await self.store.replay(app, found.id, [stored.id], now, self._lifetime(found), found.ordered)
+        delivery = await self.store.request_attempt(app, stored.id, found.id, now, self._lifetime(found))
+        self.worker.note_due(found.id, now)
+        self.worker.probe_now(found.id)
+        return delivery
+
+    async def replay(self, app: str, endpoint: str, since: int, until: int, *, only: str) -> int:
+        """Deliver messages of a time range again, each with a fresh schedule; how many.
+
+        `only` chooses: "failed" (their delivery failed for good), "missing" (never planned for this endpoint), "all".
+        Pending deliveries are left alone. Raises NotFound, EndpointDisabled.
+        """
+        found = await self.endpoint(app, endpoint)
+        count, after = 0, None
+        while True:
+            cursor = Cursor(limit=REPLAY_PAGE, after=after, since=since, until=until)
+            page = await self.store.list_messages(app, cursor)
+            wanted = [m.id for m in page if await self._wants_replay(m, found, only)]
+            now = self.clock.now()
+            if wanted:
+                count += await self.store.replay(app, found.id, wanted, now, self._lifetime(found), found.ordered)
+                self.worker.note_due(found.id, now)
+            if len(page) < REPLAY_PAGE:
+                return count
+            after = page[-1].id
+
+    async def _wants_replay(self, message: Message, endpoint: Endpoint, only: str) -> bool:
+        delivery = await self.store.get_delivery(message.app, message.id, endpoint.id)
+        if delivery is None:
+            return only in ("missing", "all") and wants(endpoint, message.event_type, message.channels)
+        return only == "all" or (only == "failed" and delivery.state == "failed")
+
+    async def endpoint(self, app: str, endpoint: str) -> Endpoint:
+        """An endpoint that can be sent to. Raises NotFound, EndpointDisabled."""
+        found = await self.store.get_endpoint(app, endpoint)
+        if found is None:
+            raise NotFound
+        if found.disabled:
+            raise EndpointDisabled
+        return found
+
+    def _lifetime(self, endpoint: Endpoint) -> int:
+        return endpoint.lifetime or self.policy.lifetime
+
+
+def _content_type(request: Request) -> str:
+    values = request.header("content-type")
+    return values[0].decode("latin-1") if values else "application/octet-stream"
+
+
+def _reply(verdict: Verdict) -> Reply:
+    if verdict.outcome is not Outcome.REJECTED:
+        return verdict.reply or Reply()
+    status = 401 if verdict.reply is None else verdict.reply.status
+    detail = verdict.detail.replace("\\", "\\\\").replace('"', '\\"')
+    reason = "rejected" if verdict.reason is None else verdict.reason.value
+    body = f'{{"code":"signature_refused","detail":"{reason}: {detail}"}}'.encode()
+    return Reply(status, (("content-type", "application/json"),), body)

@@ -1,0 +1,201 @@
+"""What people configure: applications, endpoints, sources. Checked, stored, then made known to the catalog and worker.
+
+The store comes first: what memory knows is never more than what is on the disk.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from tenterhook import providers, receive, signing
+from tenterhook.catalog import Catalog
+from tenterhook.clock import Clock
+from tenterhook.engine.worker import Worker
+from tenterhook.errors import BadRequest, Invalid, NotFound
+from tenterhook.headers import check_headers
+from tenterhook.ids import PREFIXES, IdMaker
+from tenterhook.model import Application, Endpoint, Health, Secret, Source
+from tenterhook.store.base import Cursor, Remember, Store
+
+MOST_SECRETS = 10
+SOURCE_TOKEN_BYTES = 24
+
+RememberFor = Callable[[Any], Remember] | None
+"""Makes the remembered answer of an idempotent request from the object that was created."""
+
+
+class Registry:
+    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        worker: Worker,
+        clock: Clock,
+        ids: IdMaker,
+        kinds: Sequence[str],
+        check_url: Callable[[str], Awaitable[None]],
+        longest_timeout: int,
+    ) -> None:
+        self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
+        self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
+
+    # applications
+
+    async def create_application(self, remember: RememberFor = None, **fields: Any) -> Application:
+        """Raises Conflict for a taken uid."""
+        now = self._clock.now()
+        app = Application(id=self._ids.new(PREFIXES["application"], now), created_at=now, updated_at=now, **fields)
+        await self._store.create_application(app, None if remember is None else remember(app))
+        return app
+
+    async def save_application(self, app: Application, **changes: Any) -> Application:
+        """Raises NotFound, Conflict."""
+        changed = replace(app, updated_at=self._clock.now(), **changes)
+        await self._store.save_application(changed)
+        self._catalog.forget_application(app.id)
+        return changed
+
+    async def delete_application(self, app: Application) -> None:
+        """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""
+        endpoints = await self._store.load_endpoints(app.id)
+        sources = await self._all_sources(app.id)
+        await self._store.delete_application(app.id)
+        self._catalog.forget_application(app.id)
+        for endpoint, _ in endpoints:
+            self._worker.dismiss(endpoint.id)
+        for source in sources:
+            self._catalog.forget_source(source.token)
+
+    # endpoints
+
+    async def create_endpoint(self, app: str, remember: RememberFor = None, **fields: Any) -> Endpoint:
+        """A webhook endpoint without a secret gets one. Raises Invalid, Conflict."""
+        now = self._clock.now()
+        endpoint = Endpoint(
+            id=self._ids.new(PREFIXES["endpoint"], now), app=app, created_at=now, updated_at=now, **fields
+        )
+        if endpoint.kind == "webhook" and not endpoint.secrets:
+            endpoint = replace(endpoint, secrets=(Secret(self.new_secret()),))
+        await self.check_endpoint(endpoint)
+        await self._store.create_endpoint(app, endpoint, None if remember is None else remember(endpoint))
+        self._catalog.forget_application(app)
+        return endpoint
+
+    async def save_endpoint(self, endpoint: Endpoint, **changes: Any) -> Endpoint:
+        """Applies to the very next attempt; enabling begins a clean health record. Raises Invalid, NotFound, Conflict."""
+        changed = replace(endpoint, updated_at=self._clock.now(), **changes)
+        enabled = endpoint.disabled and not changed.disabled
+        if not changed.disabled:
+            changed = replace(changed, disabled_reason=None)
+        elif not endpoint.disabled:
+            changed = replace(changed, disabled_reason="manual")
+        await self.check_endpoint(changed, url_changed=changed.url != endpoint.url)
+        await self._store.save_endpoint(endpoint.app, changed, clean=enabled)
+        self._catalog.forget_application(endpoint.app)
+        self._worker.adopt(changed, Health())
+        return changed
+
+    async def delete_endpoint(self, endpoint: Endpoint) -> None:
+        """Cancels what is pending. Raises NotFound."""
+        await self._store.delete_endpoint(endpoint.app, endpoint.id)
+        self._catalog.forget_application(endpoint.app)
+        self._worker.dismiss(endpoint.id)
+
+    async def rotate_secret(self, endpoint: Endpoint, key: str | None, grace: int) -> Endpoint:
+        """A new secret signs from now on; the old ones go on signing for `grace` µs at most. Raises BadRequest."""
+        now = self._clock.now()
+        living = [s for s in endpoint.secrets if s.expires_at is None or s.expires_at > now]
+        if len(living) > MOST_SECRETS:
+            raise BadRequest(f"more than {MOST_SECRETS} old secrets are still valid: wait until some have expired")
+        end = now + grace
+        old = [Secret(s.key, end if s.expires_at is None else min(s.expires_at, end)) for s in living]
+        rotated = (Secret(key or self.new_secret()), *(s for s in old if s.expires_at is None or s.expires_at > now))
+        return await self.save_endpoint(endpoint, secrets=rotated)
+
+    def new_secret(self) -> str:
+        """A fresh `whsec_…`."""
+        return signing.generate_secret(secrets.token_bytes)
+
+    async def check_endpoint(self, endpoint: Endpoint, url_changed: bool = True) -> None:
+        """Whether it may be stored. Raises Invalid."""
+        if endpoint.kind not in self._kinds:
+            raise Invalid(
+                f"there is no kind {endpoint.kind!r}: choose one of {', '.join(self._kinds)}", ("body", "kind")
+            )
+        check_headers(dict(endpoint.headers))
+        for secret in endpoint.secrets:
+            signing.signing_key(secret.key)
+        if endpoint.timeout is not None and not 0 < endpoint.timeout <= self._longest_timeout:
+            raise Invalid(f"at most {self._longest_timeout} µs, so that it ends before its lease", ("body", "timeout"))
+        if url_changed:
+            await self._check_url(endpoint.url)
+
+    # sources
+
+    async def create_source(self, app: str, remember: RememberFor = None, **fields: Any) -> Source:
+        """Without a token it gets one that cannot be guessed. Raises Invalid, Conflict."""
+        now = self._clock.now()
+        fields.setdefault("token", None)
+        fields["token"] = fields["token"] or secrets.token_urlsafe(SOURCE_TOKEN_BYTES)
+        source = Source(id=self._ids.new(PREFIXES["source"], now), app=app, created_at=now, updated_at=now, **fields)
+        _check_source(source)
+        await self._store.create_source(app, source, None if remember is None else remember(source))
+        return source
+
+    async def save_source(self, source: Source, **changes: Any) -> Source:
+        """Raises Invalid, NotFound, Conflict."""
+        changed = replace(source, updated_at=self._clock.now(), **changes)
+        _check_source(changed)
+        await self._store.save_source(source.app, changed)
+        self._catalog.forget_source(source.token)
+        return changed
+
+    async def delete_source(self, source: Source) -> None:
+        """What it received stays. Raises NotFound."""
+        await self._store.delete_source(source.app, source.id)
+        self._catalog.forget_source(source.token)
+
+    async def _all_sources(self, app: str) -> list[Source]:
+        found: list[Source] = []
+        while True:
+            page = await self._store.list_sources(app, Cursor(limit=250, after=found[-1].id if found else None))
+            found += page
+            if len(page) < 250:
+                return found
+
+    # lookups that faces need
+
+    async def application(self, app: str) -> Application:
+        """By id or uid. Raises NotFound."""
+        known = self._catalog.known(app)
+        found = known.application if known is not None else await self._store.get_application(app)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def endpoint(self, app: str, endpoint: str) -> Endpoint:
+        """By id or uid. Raises NotFound."""
+        found = await self._store.get_endpoint(app, endpoint)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def source(self, app: str, source: str) -> Source:
+        """By id or uid. Raises NotFound."""
+        found = await self._store.get_source(app, source)
+        if found is None:
+            raise NotFound
+        return found
+
+
+def _check_source(source: Source) -> None:
+    if source.provider not in providers.names():
+        raise Invalid(
+            f"there is no provider {source.provider!r}: choose one of {', '.join(providers.names())}",
+            ("body", "provider"),
+        )
+    receive.check_source(providers.load(source.provider), source.secrets, source.options)

@@ -1,0 +1,309 @@
+"""The one place that names implementations: settings → store, senders, engine, hub, ASGI, and the server around them."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import SystemRandom
+from typing import IO, Any
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tenterhook import netguard, tokens
+from tenterhook.addresses import Rules
+from tenterhook.api.app import Api
+from tenterhook.catalog import Catalog
+from tenterhook.clock import SECOND, Clock, SystemClock
+from tenterhook.engine.committer import Committer
+from tenterhook.engine.upkeep import Upkeep
+from tenterhook.engine.worker import Worker
+from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.hub import Hub, Limits
+from tenterhook.ids import PREFIXES, IdMaker
+from tenterhook.model import Token
+from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.registry import Registry
+from tenterhook.senders import KINDS, SenderRegistry
+from tenterhook.senders.http import HttpClient
+from tenterhook.settings import Settings
+from tenterhook.store.sqlite import SqliteStore
+from tenterhook.vault import Vault
+
+log = logging.getLogger("tenterhook")
+
+_BACKLOG = 2048
+_GARBAGE_THRESHOLD = 20_000
+_SWITCH_INTERVAL = 0.0005
+"""How long the event loop may keep the interpreter lock while the writer thread waits for it (5 ms by default)."""
+
+
+def database_path(settings: Settings) -> Path:
+    """The file of a `sqlite:///` URL. Raises ConfigurationError for another database."""
+    scheme, _, rest = settings.database.partition("://")
+    if scheme != "sqlite":
+        raise ConfigurationError(f"database: {scheme}:// is not supported: use sqlite:///FILE")
+    return Path(rest.removeprefix("/") or "tenterhook.db")
+
+
+def open_vault(settings: Settings, path: Path) -> Vault:
+    """The master key: the setting `secret`, else a key file beside the database, made when it is not there."""
+    if settings.secret is not None:
+        return Vault.from_text(settings.secret)
+    key_file = path.with_name(path.name + ".key")
+    try:
+        handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return Vault.from_text(key_file.read_text().strip())
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write the key file {key_file}: {error}") from error
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    log.info("made a master key: %s (keep it with your backups; without it stored secrets cannot be read)", key_file)
+    return Vault.from_text(key_file.read_text().strip())
+
+
+def open_store(settings: Settings, *, exclusive: bool) -> SqliteStore:
+    """Raises ConfigurationError, StoreUnavailable, SchemaMismatch."""
+    path = database_path(settings)
+    return SqliteStore.open(path, open_vault(settings, path), exclusive=exclusive)
+
+
+def address_rules(settings: Settings) -> Rules:
+    """What outbound connections may reach."""
+    return Rules(
+        allow=settings.allow_networks,
+        deny=settings.deny_networks,
+        nat64_prefixes=settings.nat64,
+        https_only=settings.https_only,
+        allowed_names=settings.allow_names,
+    )
+
+
+class Node:
+    """One server's parts, wired. `start`, then serve `api`, then `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: SqliteStore,
+        *,
+        clock: Clock | None = None,
+        log_to: IO[bytes] | None = None,
+        watch: Instrument | None = None,
+    ) -> None:
+        self.settings, self.store = settings, store
+        self.clock = clock or SystemClock()
+        self.stats = Stats()
+        instrument: Instrument = self.stats
+        if settings.log_level in ("debug", "info"):
+            instrument = Instruments(self.stats, AttemptLog(log_to))
+        if watch is not None:
+            instrument = Instruments(instrument, watch)
+        ids, policy = IdMaker(), settings.policy()
+        self.guard = netguard.Guard.of_machine(address_rules(settings))
+        self.senders = SenderRegistry(HttpClient(self.guard))
+        self.committer = Committer(store, instrument)
+        self.worker = Worker(
+            store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
+            memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
+            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint),
+        )  # fmt: skip
+        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
+        self.catalog = Catalog(store, self.worker.adopt)
+        limits = Limits(settings.max_received, settings.rejection_body)
+        self.hub = Hub(
+            store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
+        )
+        self.registry = Registry(
+            store, self.catalog, self.worker, self.clock, ids, tuple(KINDS), self._check_url, settings.longest_timeout()
+        )
+        self.ready = False
+        self.api = Api(
+            self.hub, self.registry, store, self.clock, settings.admin_token, lambda: self.ready, self.metrics,
+            settings.max_payload,
+        )  # fmt: skip
+
+    async def _check_url(self, url: str) -> None:
+        """Refuse what will never be called; a name that does not resolve right now may do so later."""
+        target = self.guard.target(url)
+        try:
+            await self.guard.addresses(target)
+        except netguard.NameFailed as error:
+            log.warning("an endpoint was saved whose name does not resolve now: %s", error.diagnosis)
+
+    async def start(self) -> None:
+        """Take over what an earlier process left, and begin to deliver."""
+        recovered = await self.store.recover(self.clock.now())
+        if recovered:
+            log.info("%d deliveries were in flight when the last process ended: they go on", recovered)
+        self.committer.start()
+        await self.worker.start()
+        self.upkeep.start()
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Start nothing more, let what is in flight end, write everything down."""
+        self.ready = False
+        await self.upkeep.stop()
+        await self.worker.stop(self.settings.shutdown_timeout)
+        await self.committer.close()
+        await self.senders.close()
+        await self.store.close()
+
+    async def metrics(self) -> bytes:
+        """The page behind `/metrics`."""
+        counts = await self.store.counts()
+        late = 0.0 if counts.oldest_due is None else max(0.0, (self.clock.now() - counts.oldest_due) / SECOND)
+        return prometheus(
+            self.stats,
+            {
+                "tenterhook_deliveries_pending": ("Deliveries that have not ended.", counts.pending),
+                "tenterhook_oldest_due_seconds": ("How long the most overdue delivery has waited.", late),
+                "tenterhook_attempts_in_flight": ("Attempts under way.", self.worker.in_flight),
+            },
+        )
+
+
+async def first_token(store: SqliteStore, settings: Settings, clock: Clock) -> str | None:
+    """The text of a new admin token, if nobody could call the API otherwise: at the first start."""
+    if settings.admin_token is not None or await store.list_tokens():
+        return None
+    return await create_token(store, clock, "first admin", "admin", None, None)
+
+
+async def create_token(
+    store: SqliteStore, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
+) -> str:
+    """Make a token; its text is returned once and stored nowhere."""
+    text = tokens.new_token(SystemRandom())
+    now = clock.now()
+    token = Token(
+        id=IdMaker().new(PREFIXES["token"], now), name=name, scope=scope, app=app, created_at=now, expires_at=expires_at
+    )
+    await store.create_token(token, tokens.hash_token(text))
+    return text
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, log_to: IO[bytes] | None = None, watch: Instrument | None = None
+) -> AsyncIterator[Node]:
+    """A started node, stopped at the end; `watch` is told what its engine does.
+
+    Raises ConfigurationError, StoreUnavailable, SchemaMismatch.
+    """
+    store = open_store(settings, exclusive=True)
+    node = Node(settings, store, log_to=log_to, watch=watch)
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.stop()
+
+
+class _ExactHeaders(HttpToolsProtocol):
+    """Keeps the letter case of received header names, which uvicorn lowers: what came in is stored as it came."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._exact: list[tuple[bytes, bytes]] = []
+        self.scope["tenterhook.headers"] = self._exact  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's keys
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._exact.append((name, value))
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handling: we stop it, then drain."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises ConfigurationError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)  # who connects from now on waits until the server accepts, instead of being refused
+    except OSError as error:
+        sock.close()
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    sock.set_inheritable(True)
+    return sock
+
+
+def http_server(app: Any) -> uvicorn.Server:
+    """The HTTP server for an ASGI application; it handles no signals."""
+    config = uvicorn.Config(
+        app, http=_ExactHeaders, loop="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, backlog=_BACKLOG, timeout_keep_alive=75, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+    return _HttpServer(config)
+
+
+async def _nothing(node: Node) -> None:
+    """No configuration to apply."""
+
+
+async def serve(
+    settings: Settings,
+    started: Callable[[Node, str], None] = lambda node, url: None,
+    reload: Callable[[Node], None] = lambda node: None,
+    configure: Callable[[Node], Awaitable[None]] = _nothing,
+) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP calls `reload`.
+
+    `configure` is awaited before the first request is answered, then `started` is told the node and its base URL.
+    """
+    _tune_interpreter()
+    with contextlib.closing(listen(settings.host, settings.port)) as sock:
+        async with running(settings) as node:
+            server = http_server(node.api)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, _stop, server)
+            loop.add_signal_handler(signal.SIGHUP, reload, node)
+            await configure(node)
+            host, port = sock.getsockname()[:2]
+            started(node, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            await server.serve([sock])
+
+
+def _tune_interpreter() -> None:
+    """For a process that is an event loop and a database thread: quick hand-overs, and few searches for cycles.
+
+    What the program consists of never becomes garbage; the objects of a request die by reference count.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def run(
+    settings: Settings,
+    started: Callable[[Node, str], None],
+    reload: Callable[[Node], None],
+    configure: Callable[[Node], Awaitable[None]],
+) -> None:
+    """`serve` on its own event loop."""
+    uvloop.run(serve(settings, started, reload, configure))
