@@ -7,17 +7,14 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
-from typing import IO, Any
+from typing import IO
 
-import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tenterhook import netguard, tokens
 from tenterhook.addresses import Rules
@@ -28,12 +25,14 @@ from tenterhook.engine.committer import Committer
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Token
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.registry import Registry
 from tenterhook.senders import KINDS, SenderRegistry
+from tenterhook.senders.connection import Limits as ResponseLimits
 from tenterhook.senders.http import HttpClient
 from tenterhook.settings import Settings
 from tenterhook.store.sqlite import SqliteStore
@@ -41,7 +40,6 @@ from tenterhook.vault import Vault
 
 log = logging.getLogger("tenterhook")
 
-_BACKLOG = 2048
 _GARBAGE_THRESHOLD = 20_000
 _SWITCH_INTERVAL = 0.0005
 """How long the event loop may keep the interpreter lock while the writer thread waits for it (5 ms by default)."""
@@ -111,7 +109,7 @@ class Node:
             instrument = Instruments(instrument, watch)
         ids, policy = IdMaker(), settings.policy()
         self.guard = netguard.Guard.of_machine(address_rules(settings))
-        self.senders = SenderRegistry(HttpClient(self.guard))
+        self.senders = SenderRegistry(HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response)))
         self.committer = Committer(store, instrument)
         self.worker = Worker(
             store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
@@ -211,51 +209,6 @@ async def running(
         await node.stop()
 
 
-class _ExactHeaders(HttpToolsProtocol):
-    """Keeps the letter case of received header names, which uvicorn lowers: what came in is stored as it came."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._exact: list[tuple[bytes, bytes]] = []
-        self.scope["tenterhook.headers"] = self._exact  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's keys
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._exact.append((name, value))
-
-
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handling: we stop it, then drain."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises ConfigurationError when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)  # who connects from now on waits until the server accepts, instead of being refused
-    except OSError as error:
-        sock.close()
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
-    sock.set_inheritable(True)
-    return sock
-
-
-def http_server(app: Any) -> uvicorn.Server:
-    """The HTTP server for an ASGI application; it handles no signals."""
-    config = uvicorn.Config(
-        app, http=_ExactHeaders, loop="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, backlog=_BACKLOG, timeout_keep_alive=75, timeout_graceful_shutdown=10,
-    )  # fmt: skip
-    return _HttpServer(config)
-
-
 async def _nothing(node: Node) -> None:
     """No configuration to apply."""
 
@@ -271,6 +224,7 @@ async def serve(
     `configure` is awaited before the first request is answered, then `started` is told the node and its base URL.
     """
     _tune_interpreter()
+    raise_file_limit()
     with contextlib.closing(listen(settings.host, settings.port)) as sock:
         async with running(settings) as node:
             server = http_server(node.api)
@@ -295,7 +249,7 @@ def _tune_interpreter() -> None:
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
 
 
-def _stop(server: uvicorn.Server) -> None:
+def _stop(server: HttpServer) -> None:
     server.should_exit = True
 
 

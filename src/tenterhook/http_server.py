@@ -1,0 +1,150 @@
+"""The HTTP server in front of the API: uvicorn, with the limits and the exactness that a receiver of webhooks needs.
+
+Header names keep their letter case. A head that is too large, has too many lines or takes too long ends the
+connection, and so does a body that stops coming: a stranger must not hold memory or sockets. Errors below the API are
+JSON as well.
+"""
+
+import contextlib
+import resource
+import socket
+from asyncio import BaseTransport
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tenterhook.errors import ConfigurationError
+
+BACKLOG = 2048
+MOST_HEADERS = 200
+MOST_HEAD_BYTES = 64 * 1024
+REQUEST_SECONDS = 30
+"""How long a request may take to arrive without its next byte."""
+
+_TICKS_PER_SWEEP = 20  # uvicorn ticks ten times a second
+_IDLE_SECONDS = 75
+_DRAIN_SECONDS = 10
+
+
+class _HeadTooLarge(Exception):
+    """Raised inside the parser's callback: it makes the parser refuse the request."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _head_bytes = 0
+    _arriving = False
+    _last_byte = 0.0
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's is narrower than asyncio's
+        self._arriving, self._last_byte = True, self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self._arriving:
+            self._last_byte = self.loop.time()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._arriving, self._last_byte, self._head_bytes = True, self.loop.time(), 0
+        self._exact: list[tuple[bytes, bytes]] = []
+        self.scope["tenterhook.headers"] = self._exact  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's keys
+
+    def on_url(self, url: bytes) -> None:
+        self._weigh(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._weigh(len(name) + len(value))
+        if len(self._exact) >= MOST_HEADERS:
+            raise _HeadTooLarge
+        super().on_header(name, value)
+        self._exact.append((name, value))
+
+    def on_message_complete(self) -> None:
+        self._arriving = False
+        super().on_message_complete()
+
+    def _weigh(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MOST_HEAD_BYTES:
+            raise _HeadTooLarge
+
+    def send_400_response(self, msg: str) -> None:
+        too_large = self._head_bytes > MOST_HEAD_BYTES or len(getattr(self, "_exact", ())) >= MOST_HEADERS
+        status = b"431 Request Header Fields Too Large" if too_large else b"400 Bad Request"
+        detail = f"the head may have {MOST_HEADERS} lines and {MOST_HEAD_BYTES} bytes" if too_large else msg
+        body = msgspec.json.encode({"code": "head_too_large" if too_large else "bad_http", "detail": detail})
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status, len(body), body)
+        )
+        self.transport.close()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a request has begun to arrive, or never began, and nothing has come for too long."""
+        return self._arriving and now - self._last_byte > REQUEST_SECONDS and not self.flow.read_paused
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handling: whoever runs it sets `should_exit`, then drains."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SWEEP == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol) and connection.overdue(connection.loop.time()):
+                    connection.transport.abort()
+        return await super().on_tick(counter)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(BACKLOG)  # who connects from now on waits until the server accepts, instead of being refused
+    except OSError as error:
+        sock.close()
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    sock.set_inheritable(True)
+    return sock
+
+
+def raise_file_limit() -> None:
+    """As many sockets as the system allows this process: every attempt under way and every caller needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def http_server(app: Any) -> HttpServer:
+    """The server for an ASGI application."""
+    return HttpServer(
+        uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+    )
