@@ -32,7 +32,7 @@ from tenterhook.model import Token
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.registry import Registry
 from tenterhook.senders import KINDS, SenderRegistry
-from tenterhook.senders.connection import Limits as ResponseLimits
+from tenterhook.senders.limits import Limits as ResponseLimits
 from tenterhook.senders.http import HttpClient
 from tenterhook.settings import Settings
 from tenterhook.store.sqlite import SqliteStore
@@ -128,7 +128,7 @@ class Node:
         self.ready = False
         self.api = Api(
             self.hub, self.registry, store, self.clock, settings.admin_token, lambda: self.ready, self.metrics,
-            settings.max_payload,
+            settings.max_payload, settings.public_url,
         )  # fmt: skip
 
     async def _check_url(self, url: str) -> None:

@@ -185,6 +185,16 @@ class StoreContract:
         assert await store.recall(b"key", NOW) == later.remembered
         assert await store.recall(b"key", NOW + HOUR) is None
 
+    async def test_an_expired_idempotency_key_is_free_before_it_is_pruned(self, store: Store, app: Application) -> None:
+        first, later = new_message(app), new_message(app, created_at=NOW + HOUR)
+        await store.commit([Accept(first, (), None, Remember(b"key", b"hash", 202, b"1", NOW + HOUR))])
+        (done,) = await store.commit([Accept(later, (), None, Remember(b"key", b"hash", 202, b"2", NOW + 2 * HOUR))])
+        assert done == Accepted(later.id)
+        assert await store.get_message(app.id, later.id) == later
+        remembered = await store.recall(b"key", NOW + HOUR)
+        assert remembered is not None
+        assert remembered.answer == b"2"
+
     async def test_large_batches_keep_every_answer_in_its_place(
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:

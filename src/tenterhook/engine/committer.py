@@ -18,6 +18,12 @@ MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 
 
+class Unstorable(TenterhookError):
+    """This cannot be stored: the log has the details."""
+
+    code = "unstorable"
+
+
 class Committer:
     """Gathers work for one store. Start it, submit to it, close it."""
 
@@ -39,11 +45,11 @@ class Committer:
             await self._task
 
     async def accept(self, work: Accept) -> Accepted:
-        """Raises Conflict, IdempotencyInProgress, StoreUnavailable; then nothing was written."""
+        """Raises Conflict, IdempotencyInProgress, Unstorable, StoreUnavailable; then nothing was written."""
         return cast(Accepted, await self._submit(work))
 
     async def settle(self, work: Settlement) -> Settled:
-        """Raises StoreUnavailable; then nothing was written."""
+        """Raises Unstorable, StoreUnavailable; then nothing was written."""
         return cast(Settled, await self._submit(work))
 
     async def claim(self, work: Claim) -> Page:
@@ -87,7 +93,7 @@ class Committer:
         except Exception as error:
             if len(work) == 1:
                 log.exception("a piece of work cannot be committed: %r", work[0])
-                return [StoreUnavailable(f"this cannot be stored: {error}")]
+                return [Unstorable(f"this cannot be stored: {error}")]
             # one of them is poisonous: it must not take the others with it
             return [answer for one in work for answer in await self._commit([one])]
         self._instrument.committed(len(work))

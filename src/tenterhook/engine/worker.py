@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from tenterhook.clock import MILLISECOND, SECOND, Clock, until
 from tenterhook.engine import limits
 from tenterhook.engine.breaker import is_open
-from tenterhook.engine.committer import Committer
+from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.lifecycle import step
 from tenterhook.engine.settle import Settled, expired_lease, settle
@@ -155,12 +155,7 @@ class Worker:
 
     def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
         lane = self._lanes.get(endpoint.id)
-        leased = (
-            lane is not None
-            and not self._stopping
-            and not self._memory_full
-            and lane.admits(now)
-        )
+        leased = lane is not None and not self._stopping and not self._memory_full and lane.admits(now)
         if leased and lane is not None:
             lane.reserved += 1
             self._hold(message)
@@ -502,15 +497,13 @@ class Worker:
             self._promoted(written)
 
     async def _write(self, settlement: Settlement) -> Written | None:
-        """Keep trying while the lease holds; after that the delivery is settled as unknown by whoever claims it."""
+        """Keep trying while this process lives: nobody else knows what the receiver said."""
         wait = _PATIENCE
-        end = self._clock.now() + self._policy.lease
         while True:
             try:
                 return await self._committer.settle(settlement)
-            except StoreUnavailable as error:
-                if self._clock.now() >= end:
-                    log.error("an attempt could not be stored before its lease ended: %s", error)
-                    return None
-            await until(asyncio.Event(), wait)
+            except Unstorable:
+                return None
+            except StoreUnavailable:
+                await until(asyncio.Event(), wait)
             wait = min(2 * wait, SECOND)

@@ -172,7 +172,8 @@ def _accept(db: sqlite3.Connection, items: list[tuple[int, Accept]], done: dict[
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
     insert(db, "received", rows.RECEIVED, [rows.received_row(a.received) for _, a in fresh if a.received is not None])
     remember = [a.remember for _, a in fresh if a.remember is not None]
-    insert(db, "idempotency", rows.REMEMBER, [(r.key, r.body_hash, r.status, r.answer, r.expires_at) for r in remember])
+    answers = [(r.key, r.body_hash, r.status, r.answer, r.expires_at) for r in remember]
+    insert(db, "idempotency", rows.REMEMBER, answers, "INSERT OR REPLACE")
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
@@ -184,10 +185,14 @@ def _without_remembered(
     keys = [a.remember.key for _, a in items if a.remember is not None]
     if not keys:
         return items
+    # the clock of a batch: an answer that was forgotten before its messages were made may be there until it is pruned
+    now = min((a.message.created_at for _, a in items if a.message is not None), default=0)
     known = {
         row[0]: Remembered(*row[1:])
         for row in db.execute(
-            f"SELECT key, body_hash, status, answer FROM idempotency WHERE key IN ({', '.join('?' * len(keys))})", keys
+            "SELECT key, body_hash, status, answer FROM idempotency WHERE expires_at > ?"
+            f" AND key IN ({', '.join('?' * len(keys))})",
+            [now, *keys],
         )
     }
     fresh, seen = [], set[bytes]()

@@ -1,0 +1,154 @@
+"""The ASGI application: finds the route, checks the token, calls the handler, and turns every error into JSON."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tenterhook.api import applications, attempts, endpoint_parts, endpoints, event_types, inbound, messages, sources
+from tenterhook.api.auth import Authenticator
+from tenterhook.api.http import (
+    NO_CONTENT,
+    Call,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    error_response,
+    json_response,
+    send_response,
+)
+from tenterhook.api.idempotency import Idempotency
+from tenterhook.api.routes import Access, Route, Router
+from tenterhook.clock import Clock
+from tenterhook.errors import NotFound, TenterhookError
+from tenterhook.hub import Hub
+from tenterhook.registry import Registry
+from tenterhook.store.base import Store
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 1 << 20
+ROUTES: list[Route] = [
+    *applications.ROUTES,
+    *event_types.ROUTES,
+    *endpoints.ROUTES,
+    *endpoint_parts.ROUTES,
+    *messages.ROUTES,
+    *attempts.ROUTES,
+    *sources.ROUTES,
+]
+
+_CORS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"access-control-max-age", b"600"),
+)
+
+
+class Api:
+    """What the handlers work with, and the entry point for the server.
+
+    `ready` says whether the server can do its work, `metrics` makes the page for Prometheus. `public_url` begins the
+    URLs of sources, where it is known.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        registry: Registry,
+        store: Store,
+        clock: Clock,
+        admin_token: str | None,
+        ready: Callable[[], bool],
+        metrics: Callable[[], Any],
+        body_limit: int = BODY_LIMIT,
+        public_url: str | None = None,
+    ) -> None:
+        self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
+        self.auth = Authenticator(store, clock, admin_token)
+        self.idempotency = Idempotency(store, clock)
+        self.public_url = (public_url or "").rstrip("/")
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._router = Router(ROUTES)
+        self._ready, self._metrics, self._body_limit = ready, metrics, body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            response = await self._respond(scope, receive)
+        except TenterhookError as error:
+            response = _failure(scope, error)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            response = _failure(scope, TenterhookError())
+        await send_response(send, response)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        path: str = scope["path"]
+        if path.startswith("/api/"):
+            return await self._call(scope, receive, path)
+        if path.startswith("/in/"):
+            return await inbound.respond(self, scope, receive)
+        return await self._probe(path)
+
+    async def _call(self, scope: Scope, receive: Receive, path: str) -> Response:
+        if scope["method"] == "OPTIONS":
+            return Response(204, b"", (*_CORS, *_allowed_headers(scope)))
+        route, params = self._router.find(scope["method"], path)
+        call = Call(scope, receive, params, None, self._body_limit)
+        if route.access is not Access.PUBLIC:
+            call.token = await self.auth.token(call.header(b"authorization"))
+            app = None
+            if route.access is Access.APPLICATION and "app" in params and call.token.app is not None:
+                app = (await self.registry.application(params["app"])).id
+            self.auth.check(call.token, route, app)
+        response = await self._handle(route, call)
+        return Response(response.status, response.body, (*response.headers, _CORS[0]))
+
+    async def _handle(self, route: Route, call: Call) -> Response:
+        if route.method not in ("PUT", "PATCH"):
+            return await route.handler(self, call)
+        await call.body()  # before the lock, which a slow client must not hold
+        async with await self.changing(call):
+            return await route.handler(self, call)
+
+    async def changing(self, call: Call) -> asyncio.Lock:
+        """Held by whoever reads something of an application, changes it and writes it back, so that no change is lost."""
+        owner = call.params.get("app", "")
+        with suppress(NotFound):
+            owner = (await self.registry.application(owner)).id if owner else ""
+        return self._changing.setdefault(owner, asyncio.Lock())
+
+    async def _probe(self, path: str) -> Response:
+        if path == "/healthz":
+            return json_response(200, {"status": "ok"})
+        if path == "/readyz":
+            return json_response(200, {"status": "ok"}) if self._ready() else json_response(503, {"status": "starting"})
+        if path == "/metrics":
+            page: bytes = await self._metrics()
+            return Response(200, page, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
+        raise NotFound("there is nothing at this path")
+
+
+def _failure(scope: Scope, error: TenterhookError) -> Response:
+    response = error_response(error)
+    if scope["path"].startswith("/api/"):
+        response.headers = (*response.headers, _CORS[0])
+    return response
+
+
+def _allowed_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    asked = [value for name, value in scope["headers"] if name == b"access-control-request-headers"]
+    return [(b"access-control-allow-headers", value) for value in asked[:1]]
+
+
+async def health(_: Any, __: Call) -> Response:
+    """Alive: 204, without touching anything."""
+    return NO_CONTENT
+
+
+ROUTES.append(Route("GET", "/api/v1/health", health, Access.PUBLIC, summary="Alive"))

@@ -1,0 +1,168 @@
+"""`/app`: the consumers of events."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tenterhook.api import lists
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.routes import Access, Route
+from tenterhook.api.shapes import In, Metadata, Out, Rate, Title, Uid, given, instant, metadata_of, uid_of, unset
+from tenterhook.errors import Conflict, Managed, NotFound
+from tenterhook.model import Application
+from tenterhook.store.base import Cursor
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+PREFIX = "app_"
+
+
+class ApplicationIn(In):
+    """An application to create, or to put in the place of one. `rate_limit` is what old clients call the throttle."""
+
+    name: Title
+    uid: Uid | None = None
+    throttle_rate: Rate | None = None
+    rate_limit: Rate | None = None
+    metadata: Metadata | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return {
+            "name": self.name,
+            "uid": uid_of(self.uid, PREFIX),
+            "rate_limit": self.throttle_rate or self.rate_limit,
+            "metadata": metadata_of(self.metadata),
+        }
+
+
+class ApplicationPatch(In):
+    """Changes to an application: what is absent stays, null clears."""
+
+    name: Title | UnsetType = UNSET
+    uid: Uid | UnsetType | None = UNSET
+    throttle_rate: Rate | UnsetType | None = UNSET
+    rate_limit: Rate | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return given(
+            name=self.name,
+            uid=UNSET if self.uid is UNSET else uid_of(self.uid, PREFIX),
+            rate_limit=self.rate_limit if self.throttle_rate is UNSET else self.throttle_rate,
+            metadata=UNSET if self.metadata is UNSET else metadata_of(self.metadata),
+        )
+
+
+class ApplicationOut(Out):
+    """An application as the wire API shows it."""
+
+    id: str
+    name: str
+    uid: str | UnsetType
+    throttle_rate: int | None
+    rate_limit: int | UnsetType
+    created_at: str
+    updated_at: str
+    metadata: Metadata
+
+
+_in = msgspec.json.Decoder(ApplicationIn)
+_patch = msgspec.json.Decoder(ApplicationPatch)
+
+
+def shown(app: Application) -> ApplicationOut:
+    return ApplicationOut(
+        id=app.id,
+        name=app.name,
+        uid=unset(app.uid),
+        throttle_rate=app.rate_limit,
+        rate_limit=UNSET if app.rate_limit is None else app.rate_limit,
+        created_at=instant(app.created_at),
+        updated_at=instant(app.updated_at),
+        metadata=app.metadata,
+    )
+
+
+async def listing(api: "Api", call: Call) -> Response:
+    """Applications, oldest first."""
+    cursor = lists.cursor_of(call.query(), PREFIX, descending=False, honours_order=True)
+    return await lists.answer(call, cursor, api.store.list_applications, shown, lambda app: app.id)
+
+
+async def create(api: "Api", call: Call) -> Response:
+    """201, or with `get_if_exists` 200 and the application that has the uid already, unchanged."""
+    reuse = call.query().flag("get_if_exists", False)
+
+    async def made(remember: RememberFor) -> Application | Response:
+        fields = (await call.json(_in)).fields()
+        uid = fields["uid"] if reuse else None
+        there = None if uid is None else await api.store.get_application(uid)
+        if there is not None:
+            return json_response(200, shown(there))
+        try:
+            return await api.registry.create_application(remember, **fields)
+        except Conflict:
+            # somebody else was faster
+            there = None if uid is None else await api.store.get_application(uid)
+            if there is None:
+                raise
+            return json_response(200, shown(there))
+
+    return await api.idempotency.creating(call, 201, made, shown)
+
+
+async def get(api: "Api", call: Call) -> Response:
+    return json_response(200, shown(await api.registry.application(call.params["app"])))
+
+
+async def put(api: "Api", call: Call) -> Response:
+    """Replace it, or create one: the value in the path is not taken as its uid."""
+    fields = (await call.json(_in)).fields()
+    try:
+        app = await api.registry.application(call.params["app"])
+    except NotFound:
+        return json_response(201, shown(await api.registry.create_application(**fields)))
+    return json_response(200, shown(await api.registry.save_application(app, **fields)))
+
+
+async def patch(api: "Api", call: Call) -> Response:
+    app = await api.registry.application(call.params["app"])
+    fields = (await call.json(_patch)).fields()
+    return json_response(200, shown(await api.registry.save_application(app, **fields)))
+
+
+async def delete(api: "Api", call: Call) -> Response:
+    """With its endpoints and sources, unless one of them comes from the configuration file."""
+    app = await api.registry.application(call.params["app"])
+    managed = any(endpoint.managed for endpoint, _ in await api.store.load_endpoints(app.id))
+    if managed or await _has_managed_source(api, app.id):
+        raise Managed("an endpoint or source of this application comes from the configuration file")
+    await api.registry.delete_application(app)
+    return NO_CONTENT
+
+
+async def _has_managed_source(api: "Api", app: str) -> bool:
+    after: str | None = None
+    while True:
+        page = await api.store.list_sources(app, Cursor(limit=lists.MOST, after=after))
+        if any(source.managed for source in page):
+            return True
+        if len(page) < lists.MOST:
+            return False
+        after = page[-1].id
+
+
+_ONE = "/api/v1/app/{app}"
+ROUTES = [
+    Route("GET", "/api/v1/app", listing, Access.ORGANISATION, summary="List applications"),
+    Route("POST", "/api/v1/app", create, Access.ORGANISATION, True, "Create an application"),
+    Route("GET", _ONE, get, summary="Read an application"),
+    Route("PUT", _ONE, put, Access.ORGANISATION, True, "Replace or create an application"),
+    Route("PATCH", _ONE, patch, Access.ORGANISATION, True, "Change an application"),
+    Route("DELETE", _ONE, delete, Access.ORGANISATION, True, "Delete an application"),
+]

@@ -1,0 +1,232 @@
+"""`/app/{app}/endpoint/{endpoint}/…`: the secret, the custom headers, and sending again."""
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from tenterhook import signing
+from tenterhook.api.endpoints import find
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.routes import Route
+from tenterhook.api.shapes import In, Out, changeable, instant, instant_in
+from tenterhook.clock import DAY, MINUTE, SECOND
+from tenterhook.errors import BadRequest, Invalid, NotFound
+from tenterhook.headers import check_headers
+from tenterhook.model import Endpoint
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+SENSITIVE = frozenset(
+    ("authorization", "proxy-authorization", "proxy-authenticate", "www-authenticate", "x-api-key", "x-auth-token")
+)
+"""Headers (in lower case) whose values are never shown."""
+
+USUAL_GRACE = 86_400
+LONGEST_GRACE = 604_800
+LONGEST_RECOVERY = 14 * DAY + 5 * MINUTE
+_WANTS_NOTHING = re.compile(rb"svix-libs/(\d+)\.(\d+)[^ ]*/(?:java|kotlin|csharp)\b")
+
+
+class LimitReached(BadRequest):
+    """There are too many of them already."""
+
+    code = "limit_reached"
+
+
+class SecretRotateIn(In):
+    """The next secret, made if it is not given; the old ones sign for `grace_period_seconds` more."""
+
+    key: str | None = None
+    grace_period_seconds: Annotated[int, Meta(ge=0, le=LONGEST_GRACE)] | None = None
+
+
+class SecretOut(Out):
+    """A signing secret; of a key pair the public half."""
+
+    key: str
+
+
+class HeadersIn(In):
+    """The custom headers, all of them."""
+
+    headers: dict[str, str]
+
+
+class HeadersPatchIn(In):
+    """Some custom headers; null, and what `delete_headers` names, go."""
+
+    headers: dict[str, str | None] | None = None
+    delete_headers: list[str] | None = None
+
+
+class HeadersOut(Out):
+    """The custom headers, and the names of those whose values are not shown."""
+
+    headers: dict[str, str]
+    sensitive: list[str]
+
+
+class WindowIn(In):
+    """A range of time; until now if it has no end."""
+
+    since: str
+    until: str | None = None
+
+
+class TaskOut(Out):
+    """A task that has ended, in the shape that clients know."""
+
+    id: str
+    status: str
+    task: str
+    updated_at: str
+    data: dict[str, int]
+
+
+_rotate = msgspec.json.Decoder(SecretRotateIn)
+_headers = msgspec.json.Decoder(HeadersIn)
+_headers_patch = msgspec.json.Decoder(HeadersPatchIn)
+_window = msgspec.json.Decoder(WindowIn)
+
+
+def _secret(endpoint: Endpoint) -> SecretOut:
+    """Raises NotFound for an endpoint that signs nothing."""
+    if not endpoint.secrets:
+        raise NotFound(f"an endpoint of kind {endpoint.kind} has no secret")
+    return SecretOut(key=signing.public_form(endpoint.secrets[0].key))
+
+
+async def get_secret(api: "Api", call: Call) -> Response:
+    return json_response(200, _secret(await find(api, call)))
+
+
+async def rotate_secret(api: "Api", call: Call) -> Response:
+    """The new secret. A repeated request reads the one in use: what is stored of an answer must not hold a secret."""
+
+    async def rotate() -> Response:
+        wanted = await call.json(_rotate)
+        async with await api.changing(call):
+            return _rotated(call, await _rotate_once(api, await find(api, call), wanted))
+
+    async def again() -> Response:
+        return _rotated(call, await find(api, call))
+
+    return await api.idempotency.once(call, rotate, again)
+
+
+async def _rotate_once(api: "Api", endpoint: Endpoint, wanted: SecretRotateIn) -> Endpoint:
+    changeable(endpoint)
+    if endpoint.kind != "webhook":
+        raise Invalid(f"an endpoint of kind {endpoint.kind} signs nothing")
+    if wanted.key is not None:
+        try:
+            signing.signing_key(wanted.key)
+        except Invalid as wrong:
+            raise Invalid(wrong.detail, ("body", "key")) from None
+    grace = USUAL_GRACE if wanted.grace_period_seconds is None else wanted.grace_period_seconds
+    try:
+        return await api.registry.rotate_secret(endpoint, wanted.key, grace * SECOND)
+    except BadRequest as error:
+        raise LimitReached(error.detail) from None
+
+
+def _rotated(call: Call, endpoint: Endpoint) -> Response:
+    """Clients of some languages before 2.7 fail on an answer where they expect none."""
+    agent = _WANTS_NOTHING.match(call.header(b"user-agent") or b"")
+    if agent is not None and (int(agent[1]), int(agent[2])) < (2, 7):
+        return NO_CONTENT
+    return json_response(200, _secret(endpoint))
+
+
+async def get_headers(api: "Api", call: Call) -> Response:
+    headers = (await find(api, call)).headers
+    return json_response(
+        200,
+        HeadersOut(
+            headers={name: value for name, value in headers if name.lower() not in SENSITIVE},
+            sensitive=[name for name, _ in headers if name.lower() in SENSITIVE],
+        ),
+    )
+
+
+async def put_headers(api: "Api", call: Call) -> Response:
+    endpoint = await find(api, call)
+    wanted = await call.json(_headers)
+    changeable(endpoint)
+    await api.registry.save_endpoint(endpoint, headers=check_headers(wanted.headers))
+    return NO_CONTENT
+
+
+async def patch_headers(api: "Api", call: Call) -> Response:
+    """Names are compared without regard to case."""
+    endpoint = await find(api, call)
+    wanted = await call.json(_headers_patch)
+    changeable(endpoint)
+    named = {name.lower() for name in (*(wanted.headers or ()), *(wanted.delete_headers or ()))}
+    kept = [(name, value) for name, value in endpoint.headers if name.lower() not in named]
+    new = [(name, value) for name, value in (wanted.headers or {}).items() if value is not None]
+    await api.registry.save_endpoint(endpoint, headers=check_headers([*kept, *new]))
+    return NO_CONTENT
+
+
+async def _window_of(api: "Api", call: Call) -> tuple[int, int]:
+    wanted = await call.json(_window)
+    since = instant_in(wanted.since, "since")
+    # a second more, because ids tell instants apart only roughly and what came just now belongs to it
+    until = api.clock.now() + SECOND if wanted.until is None else instant_in(wanted.until, "until")
+    if until < since:
+        raise Invalid("until must not be before since", ("body", "until"))
+    return since, until
+
+
+def _task(api: "Api", task: str, sent: int) -> Response:
+    now = api.clock.now()
+    done = TaskOut(
+        id=api.hub.ids.new("qtask_", now),
+        status="finished",
+        task=task,
+        updated_at=instant(now),
+        data={"messagesSent": sent},
+    )
+    return json_response(202, done)
+
+
+async def recover(api: "Api", call: Call) -> Response:
+    """Send again what has failed for good in a range of time."""
+    endpoint = await find(api, call)
+
+    async def act() -> Response:
+        since, until = await _window_of(api, call)
+        if until - since > LONGEST_RECOVERY:
+            raise Invalid("since may be at most 14 days before until", ("body", "since"))
+        sent = await api.hub.replay(endpoint.app, endpoint.id, since, until, only="failed")
+        return _task(api, "endpoint.recover", sent)
+
+    return await api.idempotency.once(call, act)
+
+
+async def replay_missing(api: "Api", call: Call) -> Response:
+    """Send what was never sent to this endpoint, because it was disabled or did not exist yet."""
+    endpoint = await find(api, call)
+
+    async def act() -> Response:
+        since, until = await _window_of(api, call)
+        sent = await api.hub.replay(endpoint.app, endpoint.id, since, until, only="missing")
+        return _task(api, "endpoint.replay", sent)
+
+    return await api.idempotency.once(call, act)
+
+
+_ONE = "/api/v1/app/{app}/endpoint/{endpoint}"
+ROUTES = [
+    Route("GET", _ONE + "/secret", get_secret, summary="Read the signing secret"),
+    Route("POST", _ONE + "/secret/rotate", rotate_secret, write=True, summary="Rotate the signing secret"),
+    Route("GET", _ONE + "/headers", get_headers, summary="Read the custom headers"),
+    Route("PUT", _ONE + "/headers", put_headers, write=True, summary="Replace the custom headers"),
+    Route("PATCH", _ONE + "/headers", patch_headers, write=True, summary="Change custom headers"),
+    Route("POST", _ONE + "/recover", recover, write=True, summary="Send failed messages again"),
+    Route("POST", _ONE + "/replay-missing", replay_missing, write=True, summary="Send messages that were never sent"),
+]

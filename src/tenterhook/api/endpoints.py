@@ -1,0 +1,345 @@
+"""`/app/{app}/endpoint`: where messages go."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from tenterhook import providers, urls
+from tenterhook.api import lists
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.routes import Route
+from tenterhook.api.shapes import (
+    MASK,
+    Channel,
+    In,
+    Metadata,
+    Out,
+    Pattern,
+    Rate,
+    Text,
+    Uid,
+    changeable,
+    given,
+    instant,
+    masked_url,
+    metadata_of,
+    micros,
+    seconds,
+    uid_of,
+    unset,
+)
+from tenterhook.errors import Invalid, NotFound
+from tenterhook.model import Endpoint, Secret
+from tenterhook.urls import UrlRefused
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+PREFIX = "ep_"
+_YEAR = 366 * 86_400
+
+EventTypes = Annotated[list[Pattern], Meta(min_length=1, max_length=1_000)]
+Channels = Annotated[list[Channel], Meta(min_length=1, max_length=10)]
+Schedule = Annotated[list[Annotated[float, Meta(ge=0, le=_YEAR)]], Meta(max_length=100)]
+Span = Annotated[float, Meta(gt=0, le=_YEAR)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class Pace(In):
+    """Our own fields, which clients of the wire API do not know: in every request what is absent stays as it is."""
+
+    ordered: bool | UnsetType = UNSET
+    concurrency: Count | UnsetType | None = UNSET
+    retry_schedule: Schedule | UnsetType | None = UNSET
+    timeout: Span | UnsetType | None = UNSET
+    lifetime: Span | UnsetType | None = UNSET
+
+    def pace(self) -> dict[str, Any]:
+        schedule = self.retry_schedule
+        return given(
+            ordered=self.ordered,
+            concurrency=self.concurrency,
+            retry_schedule=tuple(micros(wait) for wait in schedule) if isinstance(schedule, list) else schedule,
+            timeout=_span(self.timeout),
+            lifetime=_span(self.lifetime),
+        )
+
+
+def _span(length: float | UnsetType | None) -> int | UnsetType | None:
+    return max(1, micros(length)) if isinstance(length, float) else length
+
+
+class EndpointUpsertIn(Pace, kw_only=True):
+    """An endpoint to put in the place of one. `filter_types` and `rate_limit` are what old clients send."""
+
+    url: str
+    kind: str | UnsetType = UNSET
+    description: Text | None = None
+    uid: Uid | None = None
+    disabled: bool | None = None
+    event_types: EventTypes | None = None
+    filter_types: EventTypes | None = None
+    channels: Channels | None = None
+    throttle_rate: Rate | None = None
+    rate_limit: Rate | None = None
+    metadata: Metadata | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return {
+            "url": self.url,
+            "description": self.description or "",
+            "uid": uid_of(self.uid, PREFIX),
+            "disabled": self.disabled or False,
+            "event_types": _set(self.event_types or self.filter_types),
+            "channels": _set(self.channels),
+            "rate_limit": self.throttle_rate or self.rate_limit,
+            "metadata": metadata_of(self.metadata),
+            **self.pace(),
+        }
+
+
+class EndpointIn(EndpointUpsertIn, kw_only=True):
+    """An endpoint to create."""
+
+    secret: str | None = None
+    headers: dict[str, str] | None = None
+
+
+class EndpointPatch(Pace, kw_only=True):
+    """Changes to an endpoint: what is absent stays, null clears."""
+
+    url: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    uid: Uid | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+    event_types: EventTypes | UnsetType | None = UNSET
+    filter_types: EventTypes | UnsetType | None = UNSET
+    channels: Channels | UnsetType | None = UNSET
+    throttle_rate: Rate | UnsetType | None = UNSET
+    rate_limit: Rate | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        event_types = self.filter_types if self.event_types is UNSET else self.event_types
+        return given(
+            url=self.url,
+            description=self.description,
+            uid=UNSET if self.uid is UNSET else uid_of(self.uid, PREFIX),
+            disabled=self.disabled,
+            event_types=UNSET if event_types is UNSET else _set(event_types),
+            channels=UNSET if self.channels is UNSET else _set(self.channels),
+            rate_limit=self.rate_limit if self.throttle_rate is UNSET else self.throttle_rate,
+            metadata=UNSET if self.metadata is UNSET else metadata_of(self.metadata),
+            **self.pace(),
+        )
+
+
+class EndpointOut(Out):
+    """An endpoint as the wire API shows it, and behind it the fields of our own."""
+
+    id: str
+    url: str
+    description: str
+    uid: str | UnsetType
+    disabled: bool
+    event_types: tuple[str, ...] | None
+    channels: tuple[str, ...] | None
+    throttle_rate: int | None
+    rate_limit: int | UnsetType
+    metadata: Metadata
+    version: int
+    created_at: str
+    updated_at: str
+    kind: str
+    ordered: bool
+    concurrency: int | None
+    retry_schedule: tuple[int | float, ...] | None
+    timeout: int | float | None
+    lifetime: int | float | None
+    disabled_reason: str | UnsetType
+    managed: bool
+
+
+_in = msgspec.json.Decoder(EndpointIn)
+_upsert = msgspec.json.Decoder(EndpointUpsertIn)
+_patch = msgspec.json.Decoder(EndpointPatch)
+
+
+def _set(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(dict.fromkeys(words))
+
+
+def shown_url(endpoint: Endpoint) -> str:
+    """The URL of a chat's incoming webhook is its secret."""
+    return endpoint.url if endpoint.kind == "webhook" else masked_url(endpoint.url)
+
+
+def shown(endpoint: Endpoint) -> EndpointOut:
+    schedule, limit = endpoint.retry_schedule, endpoint.rate_limit
+    return EndpointOut(
+        id=endpoint.id,
+        url=shown_url(endpoint),
+        description=endpoint.description,
+        uid=unset(endpoint.uid),
+        disabled=endpoint.disabled,
+        event_types=endpoint.event_types,
+        channels=endpoint.channels,
+        throttle_rate=limit,
+        rate_limit=UNSET if limit is None else limit,
+        metadata=endpoint.metadata,
+        version=1,
+        created_at=instant(endpoint.created_at),
+        updated_at=instant(endpoint.updated_at),
+        kind=endpoint.kind,
+        ordered=endpoint.ordered,
+        concurrency=endpoint.concurrency,
+        retry_schedule=None if schedule is None else tuple(seconds(wait) for wait in schedule),
+        timeout=None if endpoint.timeout is None else seconds(endpoint.timeout),
+        lifetime=None if endpoint.lifetime is None else seconds(endpoint.lifetime),
+        disabled_reason=unset(endpoint.disabled_reason),
+        managed=endpoint.managed,
+    )
+
+
+def _normal_url(text: str, kind: str) -> str:
+    with _at_url():
+        url = urls.parse(text).url
+    if kind != "webhook" and url.endswith("/" + MASK):
+        raise Invalid("this is the masked form of a URL: give the whole one", ("body", "url"))
+    return url
+
+
+@contextmanager
+def _at_url() -> Iterator[None]:
+    """What is said against a URL belongs to the field `url`."""
+    try:
+        yield
+    except UrlRefused as refused:
+        raise Invalid(refused.detail, ("body", "url")) from None
+
+
+async def _check_event_types(api: "Api", wanted: Sequence[str] | None, known: Sequence[str] | None = None) -> None:
+    """A name must be that of an event type, so that a slip of the pen does not go unnoticed.
+
+    Globs, and what the providers of sources name, need no event type; what the endpoint has already may stay. Raises
+    Invalid.
+    """
+    for name in wanted or ():
+        if "*" in name or name in (known or ()) or name.partition(".")[0] in providers.names():
+            continue
+        found = await api.store.get_event_type(name)
+        if found is None or found.archived:
+            what = "is archived" if found else "does not exist: create it first, or use a glob such as invoice.*"
+            raise Invalid(f"the event type {name!r} {what}", ("body", "eventTypes"))
+
+
+async def find(api: "Api", call: Call) -> Endpoint:
+    """The endpoint in the path, by id or uid. Raises NotFound."""
+    app = (await api.registry.application(call.params["app"])).id
+    return await api.registry.endpoint(app, call.params["endpoint"])
+
+
+async def listing(api: "Api", call: Call) -> Response:
+    """Endpoints, newest first."""
+    app = (await api.registry.application(call.params["app"])).id
+    cursor = lists.cursor_of(call.query(), PREFIX, descending=True, honours_order=True)
+    return await lists.answer(
+        call, cursor, lambda page: api.store.list_endpoints(app, page), shown, lambda endpoint: endpoint.id
+    )
+
+
+async def _create(
+    api: "Api", app: str, wanted: EndpointUpsertIn, remember: RememberFor = None, **more: Any
+) -> Endpoint:
+    fields = wanted.fields()
+    kind = "webhook" if wanted.kind is UNSET else wanted.kind
+    await _check_event_types(api, fields["event_types"])
+    if fields["disabled"]:
+        fields["disabled_reason"] = "manual"
+    fields["url"] = _normal_url(wanted.url, kind)
+    with _at_url():
+        return await api.registry.create_endpoint(app, remember, kind=kind, **fields, **more)
+
+
+async def create(api: "Api", call: Call) -> Response:
+    app = (await api.registry.application(call.params["app"])).id
+
+    async def made(remember: RememberFor) -> Endpoint:
+        wanted = await call.json(_in)
+        if wanted.secret is not None and wanted.kind not in (UNSET, "webhook"):
+            raise Invalid(f"an endpoint of kind {wanted.kind} signs nothing", ("body", "secret"))
+        secrets = () if wanted.secret is None else (Secret(wanted.secret),)
+        headers = tuple((wanted.headers or {}).items())
+        return await _create(api, app, wanted, remember, secrets=secrets, headers=headers)
+
+    # the URL is kept encrypted, so it must not be in a stored answer
+    return await api.idempotency.creating(call, 201, made, shown, lambda ref: api.registry.endpoint(app, ref))
+
+
+async def get(api: "Api", call: Call) -> Response:
+    return json_response(200, shown(await find(api, call)))
+
+
+async def put(api: "Api", call: Call) -> Response:
+    """Replace all but the secret, the custom headers and our own fields, or create one with a new id."""
+    app = (await api.registry.application(call.params["app"])).id
+    wanted = await call.json(_upsert)
+    endpoint = await api.store.get_endpoint(app, call.params["endpoint"])
+    if endpoint is None:
+        return json_response(201, shown(await _create(api, app, wanted)))
+    return json_response(200, shown(await _save(api, endpoint, wanted.kind, wanted.fields())))
+
+
+async def patch(api: "Api", call: Call) -> Response:
+    endpoint = await find(api, call)
+    wanted = await call.json(_patch)
+    return json_response(200, shown(await _save(api, endpoint, wanted.kind, wanted.fields())))
+
+
+async def _save(api: "Api", endpoint: Endpoint, kind: str | UnsetType, fields: dict[str, Any]) -> Endpoint:
+    """Raises Managed, Invalid, Conflict."""
+    changeable(endpoint)
+    if kind not in (UNSET, endpoint.kind):
+        raise Invalid("the kind of an endpoint cannot be changed: create another one", ("body", "kind"))
+    await _check_event_types(api, fields.get("event_types"), endpoint.event_types)
+    if fields.get("url") == shown_url(endpoint):
+        # what was read and is written back, masked or not
+        del fields["url"]
+    elif "url" in fields:
+        fields["url"] = _normal_url(fields["url"], endpoint.kind)
+    with _at_url():
+        return await api.registry.save_endpoint(endpoint, **fields)
+
+
+async def delete(api: "Api", call: Call) -> Response:
+    endpoint = await find(api, call)
+    changeable(endpoint)
+    await api.registry.delete_endpoint(endpoint)
+    return NO_CONTENT
+
+
+async def find_or_ref(api: "Api", app: str, ref: str) -> str:
+    """The id of an endpoint given by id or uid; an id of one that is gone stays as it is. Raises NotFound for a uid."""
+    found = await api.store.get_endpoint(app, ref)
+    if found is None and not ref.startswith(PREFIX):
+        raise NotFound
+    return ref if found is None else found.id
+
+
+_ALL = "/api/v1/app/{app}/endpoint"
+_ONE = _ALL + "/{endpoint}"
+ROUTES = [
+    Route("GET", _ALL, listing, summary="List endpoints"),
+    Route("POST", _ALL, create, write=True, summary="Create an endpoint"),
+    Route("GET", _ONE, get, summary="Read an endpoint"),
+    Route("PUT", _ONE, put, write=True, summary="Replace or create an endpoint"),
+    Route("PATCH", _ONE, patch, write=True, summary="Change an endpoint"),
+    Route("DELETE", _ONE, delete, write=True, summary="Delete an endpoint"),
+]

@@ -1,0 +1,264 @@
+"""`/event-type`: the named kinds of events, shared by all applications."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
+
+from tenterhook.api import lists
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.routes import Access, Route
+from tenterhook.api.shapes import In, Name, Out, Text, given, instant, unset
+from tenterhook.errors import EventTypeExists, Invalid, NotFound
+from tenterhook.model import EventType
+from tenterhook.store.base import Cursor
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+MOST_SCHEMA_BYTES = 256 << 10
+DEEPEST_SCHEMA = 64
+_NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,256}")
+_VERSION = re.compile(r"[a-zA-Z0-9\-_.]{1,64}")
+
+Schemas = dict[str, Any]
+Flags = Annotated[list[Name], Meta(min_length=1, max_length=100)]
+
+
+class EventTypeUpsertIn(In):
+    """An event type to put in the place of the one that the path names. `feature_flag` is what old clients send."""
+
+    description: Text | None = None
+    archived: bool | None = None
+    deprecated: bool | None = None
+    schemas: Schemas | None = None
+    group_name: Name | None = None
+    feature_flags: Flags | None = None
+    feature_flag: Name | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return {
+            "description": self.description or "",
+            "archived": self.archived or False,
+            "deprecated": self.deprecated or False,
+            "schemas": schemas_of(self.schemas),
+            "group_name": self.group_name,
+            "feature_flags": _flags(self.feature_flags or ([self.feature_flag] if self.feature_flag else None)),
+        }
+
+
+class EventTypeIn(EventTypeUpsertIn, kw_only=True):
+    """An event type to create."""
+
+    name: Name
+
+
+class EventTypePatch(In):
+    """Changes to an event type: what is absent stays, null clears."""
+
+    description: Text | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
+    deprecated: bool | UnsetType = UNSET
+    schemas: Schemas | UnsetType | None = UNSET
+    group_name: Name | UnsetType | None = UNSET
+    feature_flags: Flags | UnsetType | None = UNSET
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return given(
+            description=self.description,
+            archived=self.archived,
+            deprecated=self.deprecated,
+            schemas=UNSET if self.schemas is UNSET else schemas_of(self.schemas),
+            group_name=self.group_name,
+            feature_flags=UNSET if self.feature_flags is UNSET else _flags(self.feature_flags),
+        )
+
+
+class EventTypeOut(Out):
+    """An event type as the wire API shows it."""
+
+    name: str
+    description: str
+    archived: bool
+    deprecated: bool
+    schemas: Schemas | None
+    group_name: str | UnsetType
+    feature_flags: tuple[str, ...] | None
+    feature_flag: str | UnsetType
+    created_at: str
+    updated_at: str
+
+
+_in = msgspec.json.Decoder(EventTypeIn)
+_upsert = msgspec.json.Decoder(EventTypeUpsertIn)
+_patch = msgspec.json.Decoder(EventTypePatch)
+
+
+def schemas_of(schemas: Schemas | None) -> Schemas | None:
+    """A JSON Schema for each version. Raises Invalid for what cannot be one."""
+    if schemas is None:
+        return None
+    for version, schema in schemas.items():
+        loc = ("body", "schemas", version)
+        if not _VERSION.fullmatch(version):
+            raise Invalid("a version has 1 to 64 letters, digits, hyphens, underscores and full stops", loc)
+        if not isinstance(schema, dict | bool):
+            raise Invalid("a JSON Schema is an object", loc)
+        if _depth(schema) > DEEPEST_SCHEMA:
+            raise Invalid(f"a schema may be at most {DEEPEST_SCHEMA} levels deep", loc)
+    if len(msgspec.json.encode(schemas)) > MOST_SCHEMA_BYTES:
+        raise Invalid(f"schemas may have at most {MOST_SCHEMA_BYTES} bytes as JSON", ("body", "schemas"))
+    return schemas
+
+
+def _depth(value: object) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
+def _flags(flags: list[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(flags or ()))
+
+
+def shown(event_type: EventType, with_content: bool = True) -> EventTypeOut:
+    flags = event_type.feature_flags
+    return EventTypeOut(
+        name=event_type.name,
+        description=event_type.description,
+        archived=event_type.archived,
+        deprecated=event_type.deprecated,
+        schemas=event_type.schemas if with_content else None,
+        group_name=unset(event_type.group_name),
+        feature_flags=flags or None,
+        feature_flag=flags[0] if len(flags) == 1 else UNSET,
+        created_at=instant(event_type.created_at),
+        updated_at=instant(event_type.updated_at),
+    )
+
+
+def _visible(call: Call, event_type: EventType) -> bool:
+    """An application's token sees no event type behind a feature flag: tokens carry none."""
+    return not event_type.feature_flags or call.token is None or call.token.app is None
+
+
+def _iterator(event_type: EventType) -> str:
+    """A minus in front would turn the list round; no name begins with a colon."""
+    name = event_type.name
+    return ":" + name if name.startswith("-") else name
+
+
+def _cursor(call: Call) -> Cursor:
+    """Raises Invalid, BadRequest."""
+    cursor = lists.cursor_of(call.query(), "", descending=False, honours_order=True)
+    # the window of instants is one of ids: names have none
+    cursor = replace(cursor, since=None, until=None)
+    if cursor.after is None:
+        return cursor
+    after = cursor.after.removeprefix(":")
+    if not _NAME.fullmatch(after):
+        raise Invalid("the iterator must be the name of an event type", ("query", "iterator"))
+    return replace(cursor, after=after)
+
+
+async def listing(api: "Api", call: Call) -> Response:
+    """Event types by name; the schemas only on request."""
+    query = call.query()
+    archived, with_content = query.flag("include_archived", False), query.flag("with_content", False)
+
+    async def visible(event_type: EventType) -> bool:
+        return _visible(call, event_type)
+
+    return await lists.answer(
+        call,
+        _cursor(call),
+        lambda page: lists.sifted(
+            page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, visible
+        ),
+        lambda event_type: shown(event_type, with_content),
+        _iterator,
+    )
+
+
+async def _find(api: "Api", call: Call) -> EventType:
+    found = await api.store.get_event_type(call.params["name"])
+    if found is None or not _visible(call, found):
+        raise NotFound
+    return found
+
+
+async def create(api: "Api", call: Call) -> Response:
+    """One that is archived comes back to life."""
+
+    async def made(remember: RememberFor) -> EventType:
+        given_ = await call.json(_in)
+        fields = given_.fields()
+        there = await api.store.get_event_type(given_.name)
+        if there is not None and not there.archived:
+            raise EventTypeExists
+        now = api.clock.now()
+        since = now if there is None else there.created_at
+        event_type = EventType(name=given_.name, created_at=since, updated_at=now, **fields)
+        await api.store.create_event_type(event_type, None if remember is None else remember(event_type))
+        return event_type
+
+    return await api.idempotency.creating(call, 201, made, shown)
+
+
+async def get(api: "Api", call: Call) -> Response:
+    """Archived ones too."""
+    return json_response(200, shown(await _find(api, call)))
+
+
+async def put(api: "Api", call: Call) -> Response:
+    """Replace it, or create it under the name in the path."""
+    name, now = call.params["name"], api.clock.now()
+    fields = (await call.json(_upsert)).fields()
+    if not _NAME.fullmatch(name):
+        raise Invalid("a name has letters, digits, hyphens, underscores and full stops", ("path", "event_type_name"))
+    there = await api.store.get_event_type(name)
+    event_type = EventType(name=name, created_at=there.created_at if there else now, updated_at=now, **fields)
+    await api.store.save_event_type(event_type)
+    return json_response(200 if there else 201, shown(event_type))
+
+
+async def patch(api: "Api", call: Call) -> Response:
+    event_type = await _find(api, call)
+    fields = (await call.json(_patch)).fields()
+    changed = replace(event_type, updated_at=api.clock.now(), **fields)
+    await api.store.save_event_type(changed)
+    return json_response(200, shown(changed))
+
+
+async def delete(api: "Api", call: Call) -> Response:
+    """Archive it, or remove it with `expunge=true`. Endpoints that filter on it are left alone."""
+    expunge = call.query().flag("expunge", False)
+    event_type = await _find(api, call)
+    if expunge:
+        await api.store.delete_event_type(event_type.name)
+    else:
+        await api.store.save_event_type(replace(event_type, archived=True, updated_at=api.clock.now()))
+    return NO_CONTENT
+
+
+_ONE = "/api/v1/event-type/{name}"
+ROUTES = [
+    Route("GET", "/api/v1/event-type", listing, Access.ANY, summary="List event types"),
+    Route("POST", "/api/v1/event-type", create, Access.ORGANISATION, True, "Create an event type"),
+    Route("GET", _ONE, get, Access.ANY, summary="Read an event type"),
+    Route("PUT", _ONE, put, Access.ORGANISATION, True, "Replace or create an event type"),
+    Route("PATCH", _ONE, patch, Access.ORGANISATION, True, "Change an event type"),
+    Route("DELETE", _ONE, delete, Access.ORGANISATION, True, "Archive or remove an event type"),
+]

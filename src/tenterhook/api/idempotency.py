@@ -1,0 +1,149 @@
+"""Idempotency keys: a repeated POST gets the answer of the first, which was stored together with its effect.
+
+A key is scoped by token and full URI, remembered for twelve hours after a 2xx, and bound to the body: the same key
+with another body is an error, because a caller that reuses a key by mistake would otherwise lose a message silently.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+
+from tenterhook.api.http import JSON, Call, Response, json_response
+from tenterhook.clock import HOUR, Clock
+from tenterhook.errors import BadRequest, IdempotencyInProgress, IdempotencyMismatch, StoreUnavailable
+from tenterhook.store.base import Accept, Remember, Remembered, Store
+
+REMEMBERED = 12 * HOUR
+_LONGEST_KEY = 256
+T = TypeVar("T")
+RememberFor = Callable[[Any], Remember] | None
+"""Makes what is remembered of a creating request from the object that was created."""
+_encode = msgspec.json.Encoder().encode
+
+
+class _Id(msgspec.Struct):
+    """What is stored of an answer that is secret."""
+
+    id: str
+
+
+_id = msgspec.json.Decoder(_Id)
+
+
+def _only_id(created: Any) -> _Id:
+    return _Id(created.id)
+
+
+class Key:
+    """The idempotency key of one request."""
+
+    __slots__ = ("body_hash", "digest", "expires_at")
+
+    def __init__(self, digest: bytes, body_hash: bytes, expires_at: int) -> None:
+        self.digest, self.body_hash, self.expires_at = digest, body_hash, expires_at
+
+    def remember(self, status: int, render: Callable[[Any], object]) -> Callable[[Any], Remember]:
+        """For a verb that stores the answer with its effect: makes the answer from what was created."""
+        return lambda created: Remember(self.digest, self.body_hash, status, _encode(render(created)), self.expires_at)
+
+
+def replay(key: Key, earlier: Remembered) -> Response:
+    """The first answer again. Raises IdempotencyMismatch when it was given to another body."""
+    if earlier.body_hash != key.body_hash:
+        raise IdempotencyMismatch
+    return Response(earlier.status, earlier.answer, ((b"content-type", JSON), (b"idempotent-replayed", b"true")))
+
+
+class Idempotency:
+    """Keys of this process that are in progress, and the look-up of those that are done."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._in_progress: set[bytes] = set()
+
+    async def begin(self, call: Call) -> Key | None:
+        """The key of a POST, if it has one. Raises IdempotencyInProgress; `end` must follow."""
+        text = call.header(b"idempotency-key")
+        if text is None or call.token is None:
+            return None
+        if not 0 < len(text) <= _LONGEST_KEY:
+            raise BadRequest(f"an idempotency key has 1 to {_LONGEST_KEY} characters")
+        uri = call.path.rstrip("/").encode() + b"?" + call.query_text
+        digest = sha256(b"\0".join((call.token.id.encode(), text, uri))).digest()
+        if digest in self._in_progress:
+            raise IdempotencyInProgress
+        # claimed before the body is awaited: the twin of this request may be a moment behind
+        self._in_progress.add(digest)
+        try:
+            body_hash = sha256(await call.body()).digest()
+        except BaseException:
+            self._in_progress.discard(digest)
+            raise
+        return Key(digest, body_hash, self._clock.now() + REMEMBERED)
+
+    def end(self, key: Key) -> None:
+        self._in_progress.discard(key.digest)
+
+    async def earlier(self, key: Key) -> Response | None:
+        """The answer to an earlier request with this key. Raises IdempotencyMismatch."""
+        found = await self._store.recall(key.digest, self._clock.now())
+        return None if found is None else replay(key, found)
+
+    async def creating(
+        self,
+        call: Call,
+        status: int,
+        create: Callable[[RememberFor], Awaitable[T | Response]],
+        render: Callable[[T], object],
+        again: Callable[[str], Awaitable[T]] | None = None,
+    ) -> Response:
+        """Answer a creating POST: `create` gets what makes the answer to be stored with the object, None without key.
+
+        A Response from `create` is the answer as it is, and not remembered: nothing was created. `again` finds the object
+        by its id where the answer is secret: then only the id is stored, and the repeated answer shows it as it is now.
+        """
+        key = await self.begin(call)
+        if key is None:
+            made = await create(None)
+            return made if isinstance(made, Response) else json_response(status, render(made))
+        try:
+            earlier = await self.earlier(key)
+            if earlier is not None and again is not None:
+                there = json_response(earlier.status, render(await again(_id.decode(earlier.body).id)))
+                return Response(there.status, there.body, earlier.headers)
+            if earlier is not None:
+                return earlier
+            made = await create(key.remember(status, render if again is None else _only_id))
+            return made if isinstance(made, Response) else json_response(status, render(made))
+        finally:
+            self.end(key)
+
+    async def once(
+        self,
+        call: Call,
+        act: Callable[[], Awaitable[Response]],
+        again: Callable[[], Awaitable[Response]] | None = None,
+    ) -> Response:
+        """Answer a POST that does something: a repeated one gets the same answer, and it is not done again.
+
+        `again` makes the repeated answer where the first is secret and must not be stored.
+        """
+        key = await self.begin(call)
+        if key is None:
+            return await act()
+        try:
+            earlier = await self.earlier(key)
+            if earlier is not None:
+                return earlier if again is None else await again()
+            response = await act()
+            answer = b"" if again is not None else response.body
+            remember = Remember(key.digest, key.body_hash, response.status, answer, key.expires_at)
+            # it is done, and the caller must hear so even if the database cannot keep the answer
+            with suppress(StoreUnavailable):
+                await self._store.commit([Accept(None, (), None, remember)])
+            return response
+        finally:
+            self.end(key)

@@ -1,0 +1,205 @@
+"""`/app/{app}/msg`: publish, list and read messages."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from tenterhook.api import lists
+from tenterhook.api.http import Call, Query, Response, json_response
+from tenterhook.api.idempotency import replay
+from tenterhook.api.routes import Access, Route
+from tenterhook.api.shapes import Channel, In, Name, Out, Tag, Uid, instant, unset
+from tenterhook.errors import Invalid, NotFound
+from tenterhook.hub import Draft
+from tenterhook.model import Message
+from tenterhook.store.base import Cursor
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+
+class RawBody(In):
+    """`transformationsParams`: a body that is sent as it is, instead of JSON."""
+
+    raw_payload: str | None = None
+    headers: dict[str, str] | None = None
+
+
+class MessageIn(In):
+    """A message to publish. `payload` keeps its bytes: spacing and order of keys are sent as they came."""
+
+    event_type: Name
+    payload: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET  # an alias that old clients send
+    event_id: Uid | None = None
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
+    tags: Annotated[list[Tag], Meta(max_length=5)] | None = None
+    ordering_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    transformations_params: RawBody | None = None
+    application: Raw | None = None
+    deliver_at: str | None = None
+    payload_retention_period: int | None = None
+    payload_retention_hours: int | None = None
+
+
+_NOT_YET = {
+    "application": "create the application first",
+    "deliver_at": "a message is sent at once",
+    "payload_retention_period": "payloads are kept",
+    "payload_retention_hours": "payloads are kept",
+}
+"""Fields of the wire API that are refused: to take them and do something else would be worse."""
+
+
+class MessageOut(Out):
+    """A message as the wire API shows it."""
+
+    id: str
+    event_type: str
+    payload: Raw
+    timestamp: str
+    event_id: str | UnsetType = UNSET
+    channels: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    ordering_key: str | UnsetType = UNSET
+
+
+_decoder = msgspec.json.Decoder(MessageIn)
+_EMPTY = Raw(b"{}")
+
+
+def draft_of(given: MessageIn) -> Draft:
+    """Raises Invalid."""
+    for field, why in _NOT_YET.items():
+        if getattr(given, field) is not None:
+            words = field.split("_")
+            place = words[0] + "".join(word.title() for word in words[1:])
+            raise Invalid(f"{place} is not supported: {why}", ("body", place))
+    params = given.transformations_params
+    if params is not None and params.raw_payload is not None:
+        payload = params.raw_payload.encode()
+        headers = {name.lower(): value for name, value in (params.headers or {}).items()}
+        content_type = headers.get("content-type", "application/json")
+        if not content_type.isprintable() or not content_type.isascii():
+            raise Invalid("this is no content type", ("body", "transformationsParams", "headers"))
+    else:
+        raw = given.payload if isinstance(given.payload, Raw) else given.data
+        if not isinstance(raw, Raw):
+            raise Invalid("a message needs a payload", ("body", "payload"), "value_error.missing")
+        payload, content_type = bytes(raw), "application/json"
+        if payload[:1] != b"{":
+            raise Invalid("the payload must be a JSON object", ("body", "payload"), "value_error.jsondecode")
+    if given.event_id is not None and given.event_id.startswith("msg_"):
+        raise Invalid("an eventId must not begin with msg_", ("body", "eventId"))
+    return Draft(
+        event_type=given.event_type,
+        payload=payload,
+        content_type=content_type,
+        event_id=given.event_id,
+        channels=tuple(given.channels or ()),
+        tags=tuple(given.tags or ()),
+        order_key=given.ordering_key,
+    )
+
+
+def shown(message: Message, with_content: bool) -> MessageOut:
+    """`payload` must be an object: what is not JSON is shown as text in one."""
+    payload = _EMPTY
+    if with_content:
+        is_object = message.content_type.startswith("application/json") and message.payload.lstrip()[:1] == b"{"
+        text = message.payload.decode("utf-8", "replace")
+        payload = Raw(message.payload) if is_object else Raw(msgspec.json.encode({"rawPayload": text}))
+    return MessageOut(
+        id=message.id,
+        event_type=message.event_type,
+        payload=payload,
+        timestamp=instant(message.created_at),
+        event_id=unset(message.event_id),
+        channels=message.channels or None,
+        tags=message.tags or None,
+        ordering_key=unset(message.order_key),
+    )
+
+
+async def create(api: "Api", call: Call) -> Response:
+    """Publish a message: 202 when it is on the disk."""
+    key = await api.idempotency.begin(call)
+    try:
+        draft = draft_of(await call.json(_decoder))
+        with_content = call.query().flag("with_content", True) if call.query_text else True
+        remember = None if key is None else key.remember(202, lambda message: shown(message, with_content))
+        published = await api.hub.publish(call.params["app"], draft, remember)
+        if key is not None and published.remembered is not None:
+            return replay(key, published.remembered)
+        return json_response(202, shown(published.message, with_content))
+    finally:
+        if key is not None:
+            api.idempotency.end(key)
+
+
+class Filter:
+    """What a list says of messages; the event types only if they are not left to the store."""
+
+    def __init__(self, query: Query, *, event_types: bool) -> None:
+        self._channel, self._tag = query.one("channel"), query.one("tag")
+        self._event_types = query.many("event_types") if event_types else ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether every message passes."""
+        return self._channel is None and self._tag is None and not self._event_types
+
+    def passes(self, message: Message) -> bool:
+        return (
+            (self._channel is None or self._channel in message.channels)
+            and (self._tag is None or self._tag in message.tags)
+            and (not self._event_types or message.event_type in self._event_types)
+        )
+
+
+async def listing(api: "Api", call: Call) -> Response:
+    """Messages, newest first."""
+    app = (await api.registry.application(call.params["app"])).id
+    query = call.query()
+    with_content, event_types = query.flag("with_content", True), query.many("event_types")
+    conditions = Filter(query, event_types=False)
+
+    async def fetch(page: Cursor) -> Sequence[Message]:
+        return await api.store.list_messages(app, page, event_types)
+
+    async def passes(message: Message) -> bool:
+        return conditions.passes(message)
+
+    async def sifted(page: Cursor) -> Sequence[Message]:
+        return await lists.sifted(page, fetch, lambda message: message.id, passes)
+
+    return await lists.answer(
+        call,
+        lists.cursor_of(query, "msg_", descending=True),
+        fetch if conditions.empty else sifted,
+        lambda message: shown(message, with_content),
+        lambda message: message.id,
+    )
+
+
+async def find(api: "Api", call: Call) -> Message:
+    """The message in the path, by id or event id. Raises NotFound."""
+    app = (await api.registry.application(call.params["app"])).id
+    found = await api.store.get_message(app, call.params["msg"])
+    if found is None:
+        raise NotFound
+    return found
+
+
+async def get(api: "Api", call: Call) -> Response:
+    """One message."""
+    return json_response(200, shown(await find(api, call), call.query().flag("with_content", True)))
+
+
+ROUTES = [
+    Route("POST", "/api/v1/app/{app}/msg", create, Access.ORGANISATION, True, "Publish a message"),
+    Route("GET", "/api/v1/app/{app}/msg", listing, summary="List messages"),
+    Route("GET", "/api/v1/app/{app}/msg/{msg}", get, summary="Read a message"),
+]

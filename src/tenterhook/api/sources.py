@@ -1,0 +1,255 @@
+"""`/app/{app}/source`: URLs that receive webhooks of providers, and what they received."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from tenterhook.api import lists
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.routes import Route
+from tenterhook.api.shapes import MASK, In, Out, Title, Uid, changeable, given, instant, text_of, uid_of, unset
+from tenterhook.errors import Invalid, NotFound
+from tenterhook.model import Received, Source
+from tenterhook.receive import Outcome
+from tenterhook.store.base import Cursor
+
+if TYPE_CHECKING:
+    from tenterhook.api.app import Api
+
+PREFIX = "src_"
+VERDICTS = (Outcome.ACCEPTED.value, "duplicate", Outcome.PING.value, Outcome.REJECTED.value)
+_BODIES_AT_ONCE = 8
+"""A list shows no bodies, but the store reads them, and each may be as large as `max_received`."""
+_HINT = 4
+_LONG_ENOUGH = 16
+"""Of a shorter secret the last characters would tell too much."""
+
+Secrets = Annotated[list[Annotated[str, Meta(min_length=1, max_length=16_384)]], Meta(max_length=10)]
+Options = Annotated[dict[str, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=50)]
+
+
+class SourceIn(In):
+    """A source to create, or to put in the place of one; then the secrets stay if they are absent."""
+
+    name: Title
+    provider: str
+    uid: Uid | None = None
+    secrets: Secrets | None = None
+    options: Options | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        fields = {
+            "name": self.name,
+            "provider": self.provider,
+            "uid": uid_of(self.uid, PREFIX),
+            "options": self.options or {},
+        }
+        return fields if self.secrets is None else fields | {"secrets": tuple(self.secrets)}
+
+
+class SourcePatch(In):
+    """Changes to a source: what is absent stays, null clears; `secrets` and `options` are replaced as a whole."""
+
+    name: Title | UnsetType = UNSET
+    provider: str | UnsetType = UNSET
+    uid: Uid | UnsetType | None = UNSET
+    secrets: Secrets | UnsetType | None = UNSET
+    options: Options | UnsetType | None = UNSET
+
+    def fields(self) -> dict[str, Any]:
+        """Raises Invalid."""
+        return given(
+            name=self.name,
+            provider=self.provider,
+            uid=UNSET if self.uid is UNSET else uid_of(self.uid, PREFIX),
+            secrets=UNSET if self.secrets is UNSET else tuple(self.secrets or ()),
+            options=UNSET if self.options is UNSET else self.options or {},
+        )
+
+
+class SourceOut(Out):
+    """A source; `secret_hints` are the ends of its secrets, in their order."""
+
+    id: str
+    name: str
+    provider: str
+    uid: str | UnsetType
+    url: str
+    options: dict[str, str]
+    secret_count: int
+    secret_hints: list[str]
+    managed: bool
+    created_at: str
+    updated_at: str
+
+
+class RequestOut(Out):
+    """A received request; its head and body only when one is read."""
+
+    id: str
+    timestamp: str
+    verdict: str
+    reason: str
+    method: str
+    path: str
+    query: str
+    body_size: int
+    dedup_key: str | None
+    msg_id: str | None
+    headers: list[tuple[str, str]] | UnsetType = UNSET
+    body: str | UnsetType = UNSET
+    body_encoding: str | UnsetType = UNSET
+
+
+_in = msgspec.json.Decoder(SourceIn)
+_patch = msgspec.json.Decoder(SourcePatch)
+
+
+def _hint(secret: str) -> str:
+    return MASK + secret[-_HINT:] if len(secret) >= _LONG_ENOUGH else MASK
+
+
+def shown(source: Source, public_url: str) -> SourceOut:
+    return SourceOut(
+        id=source.id,
+        name=source.name,
+        provider=source.provider,
+        uid=unset(source.uid),
+        url=f"{public_url}/in/{source.token}",
+        options=source.options,
+        secret_count=len(source.secrets),
+        secret_hints=[_hint(secret) for secret in source.secrets],
+        managed=source.managed,
+        created_at=instant(source.created_at),
+        updated_at=instant(source.updated_at),
+    )
+
+
+async def _app(api: "Api", call: Call) -> str:
+    return (await api.registry.application(call.params["app"])).id
+
+
+async def _find(api: "Api", call: Call) -> Source:
+    return await api.registry.source(await _app(api, call), call.params["source"])
+
+
+async def listing(api: "Api", call: Call) -> Response:
+    """Sources, newest first."""
+    app = await _app(api, call)
+    cursor = lists.cursor_of(call.query(), PREFIX, descending=True, honours_order=True)
+    return await lists.answer(
+        call,
+        cursor,
+        lambda page: api.store.list_sources(app, page),
+        lambda source: shown(source, api.public_url),
+        lambda source: source.id,
+    )
+
+
+async def create(api: "Api", call: Call) -> Response:
+    app = await _app(api, call)
+
+    async def made(remember: RememberFor) -> Source:
+        return await api.registry.create_source(app, remember, **(await call.json(_in)).fields())
+
+    return await api.idempotency.creating(call, 201, made, lambda source: shown(source, api.public_url))
+
+
+async def get(api: "Api", call: Call) -> Response:
+    return json_response(200, shown(await _find(api, call), api.public_url))
+
+
+async def put(api: "Api", call: Call) -> Response:
+    """Replace all but the URL, or create one with a new id."""
+    app = await _app(api, call)
+    fields = (await call.json(_in)).fields()
+    source = await api.store.get_source(app, call.params["source"])
+    if source is None:
+        return json_response(201, shown(await api.registry.create_source(app, **fields), api.public_url))
+    changeable(source)
+    return json_response(200, shown(await api.registry.save_source(source, **fields), api.public_url))
+
+
+async def patch(api: "Api", call: Call) -> Response:
+    source = await _find(api, call)
+    fields = (await call.json(_patch)).fields()
+    changeable(source)
+    return json_response(200, shown(await api.registry.save_source(source, **fields), api.public_url))
+
+
+async def delete(api: "Api", call: Call) -> Response:
+    """What it received stays."""
+    source = await _find(api, call)
+    changeable(source)
+    await api.registry.delete_source(source)
+    return NO_CONTENT
+
+
+def request_shown(received: Received, *, whole: bool = False) -> RequestOut:
+    request = received.request
+    out = RequestOut(
+        id=received.id,
+        timestamp=instant(received.received_at),
+        verdict=received.verdict,
+        reason=received.reason,
+        method=request.method,
+        path=request.path,
+        query=request.query.decode("latin-1"),
+        body_size=len(request.body),
+        dedup_key=received.dedup_key,
+        msg_id=received.message,
+    )
+    if whole:
+        out.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        out.body, out.body_encoding = text_of(request.body)
+    return out
+
+
+async def requests(api: "Api", call: Call) -> Response:
+    """What reached a source, newest first."""
+    source = await _find(api, call)
+    query = call.query()
+    verdict = query.one("verdict")
+    if verdict is not None and verdict not in VERDICTS:
+        raise Invalid(f"one of {', '.join(VERDICTS)}", ("query", "verdict"))
+
+    async def fetch(page: Cursor) -> Sequence[RequestOut]:
+        return [request_shown(one) for one in await api.store.list_received(source.app, source.id, page, verdict)]
+
+    async def any_one(_: RequestOut) -> bool:
+        return True
+
+    return await lists.answer(
+        call,
+        lists.cursor_of(query, "req_", descending=True),
+        lambda page: lists.sifted(page, fetch, lambda out: out.id, any_one, _BODIES_AT_ONCE),
+        lambda out: out,
+        lambda out: out.id,
+    )
+
+
+async def request(api: "Api", call: Call) -> Response:
+    """One received request, byte for byte."""
+    source = await _find(api, call)
+    found = await api.store.get_received(source.app, source.id, call.params["request"])
+    if found is None:
+        raise NotFound
+    return json_response(200, request_shown(found, whole=True))
+
+
+_ALL = "/api/v1/app/{app}/source"
+_ONE = _ALL + "/{source}"
+ROUTES = [
+    Route("GET", _ALL, listing, summary="List sources"),
+    Route("POST", _ALL, create, write=True, summary="Create a source"),
+    Route("GET", _ONE, get, summary="Read a source"),
+    Route("PUT", _ONE, put, write=True, summary="Replace or create a source"),
+    Route("PATCH", _ONE, patch, write=True, summary="Change a source"),
+    Route("DELETE", _ONE, delete, write=True, summary="Delete a source"),
+    Route("GET", _ONE + "/request", requests, summary="List received requests"),
+    Route("GET", _ONE + "/request/{request}", request, summary="Read a received request"),
+]

@@ -1,0 +1,101 @@
+"""The sender of kind `webhook`: one signed POST per attempt, by Standard Webhooks."""
+
+from collections import OrderedDict
+from functools import lru_cache
+from importlib import metadata
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from tenterhook.clock import SECOND
+from tenterhook.errors import Invalid
+from tenterhook.headers import header_lines
+from tenterhook.model import Endpoint, Message, Outcome, Reason, Result
+from tenterhook.senders.base import Sender
+from tenterhook.senders.http import HttpClient, Prepared
+from tenterhook.signing import Signer
+from tenterhook.urls import UrlRefused
+
+MOST_PREPARED = 10_000
+"""For how many endpoints the fixed part of the request and the decoded keys are kept."""
+
+UNKNOWN_CONTENT = "application/octet-stream"
+_VISIBLE = "!#$&'()*+,/:;=?@[]|^`{}<>\\"
+
+
+class _Ready(Struct, frozen=True):
+    """What the attempts of one endpoint share."""
+
+    endpoint: Endpoint
+    prepared: Prepared
+    signer: Signer
+
+
+def user_agent() -> str:
+    """`Tenterhook/` and the installed version."""
+    try:
+        return f"Tenterhook/{metadata.version('tenterhook')}"
+    except metadata.PackageNotFoundError:
+        return "Tenterhook/0"
+
+
+@lru_cache(maxsize=4_096)
+def message_lines(content_type: str, event_type: str) -> bytes:
+    """The header lines that tell what a message is. A content type that cannot stand in a line was never one;
+    of an event type, what is not visible ASCII is percent-encoded."""
+    event = ("tenterhook-event-type", quote(event_type, safe=_VISIBLE, errors="replace"))
+    try:
+        return header_lines((("content-type", content_type or UNKNOWN_CONTENT), event))
+    except Invalid:
+        return header_lines((("content-type", UNKNOWN_CONTENT), event))
+
+
+class WebhookSender:
+    """POSTs a message's payload as it is, signed anew for each attempt with all secrets that have not expired."""
+
+    def __init__(self, client: HttpClient, *, agent: str | None = None, most_prepared: int = MOST_PREPARED) -> None:
+        """`agent` is the value of `user-agent`; None takes `user_agent()`."""
+        self._client = client
+        self._agent = agent or user_agent()
+        self._most = most_prepared
+        self._ready: OrderedDict[str, _Ready] = OrderedDict()
+
+    async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
+        """One attempt, as `senders.base.Sender` says."""
+        try:
+            ready = self._ready_for(endpoint, now)
+            lines = message_lines(message.content_type, message.event_type)
+            lines += ready.signer.headers(message.id, now // SECOND, message.payload)
+        except UrlRefused as refused:
+            return _failed(endpoint, Reason.REFUSED_ADDRESS, refused.detail)
+        except Invalid as invalid:
+            return _failed(endpoint, Reason.INVALID_MESSAGE, invalid.detail)
+        return await self._client.send(ready.prepared, lines, message.payload, deadline=deadline, now=now)
+
+    async def close(self) -> None:
+        """Forget the keys. The client is closed by whoever made it."""
+        self._ready.clear()
+
+    def _ready_for(self, endpoint: Endpoint, now: int) -> _Ready:
+        """Raises Invalid for an endpoint that no request can be made for."""
+        ready = self._ready.get(endpoint.id)
+        if ready is not None:
+            same = ready.endpoint is endpoint or ready.endpoint == endpoint
+            expires_at = ready.signer.expires_at
+            if same and (expires_at is None or now < expires_at):
+                self._ready.move_to_end(endpoint.id)
+                return ready
+        headers = (("user-agent", self._agent), *endpoint.headers)
+        ready = _Ready(endpoint, self._client.prepare(endpoint.url, headers), Signer.of(endpoint.secrets, now))
+        self._ready[endpoint.id] = ready
+        self._ready.move_to_end(endpoint.id)
+        if len(self._ready) > self._most:
+            self._ready.popitem(last=False)
+        return ready
+
+
+def _failed(endpoint: Endpoint, reason: Reason, detail: str) -> Outcome:
+    return Outcome(result=Result.RETRY, reason=reason, detail=detail, url=endpoint.url)
+
+
+_: type[Sender] = WebhookSender

@@ -1,0 +1,198 @@
+"""The real server inside a test, called through ASGI: everything of ours is real, only what is sent goes to a recorder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from tenterhook import netguard
+from tenterhook.addresses import Rules
+from tenterhook.api.app import Api
+from tenterhook.clock import SystemClock
+from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result
+from tenterhook.observe import Instrument
+from tenterhook.serve import Node, create_token
+from tenterhook.settings import Settings
+from tenterhook.store.sqlite import SqliteStore
+from tenterhook.vault import Vault
+
+ADMIN = "an-admin-token-of-the-tests"
+URL = "https://receiver.example/hook"
+OK = Outcome(result=Result.OK, status=200, url=URL, response_body=b"thanks")
+REFUSED = Outcome(result=Result.RETRY, status=500, url=URL, response_body=b"no")
+GRACE = 10
+
+
+class Recorder:
+    """The sender: keeps what it is given and answers by script, the last line again and again."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Message, Endpoint]] = []
+        self.outcomes: list[Outcome] = [OK]
+
+    async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
+        self.sent.append((message, endpoint))
+        return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Watch(Instrument):
+    """Lets a test wait until attempts are on the disk."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self._more = asyncio.Event()
+
+    def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
+        self.attempts.append(attempt)
+        self._more.set()
+
+    async def settled(self, count: int) -> list[Attempt]:
+        """At least `count` attempts, since the server began."""
+        async with asyncio.timeout(GRACE):
+            while len(self.attempts) < count:
+                self._more.clear()
+                await self._more.wait()
+        return self.attempts
+
+
+class PublicNames:
+    """Every name is that of a public address."""
+
+    async def resolve(self, host: str) -> list[IPv4Address]:
+        return [IPv4Address("93.184.215.14")]
+
+
+class Answer:
+    """What the server answered."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status, self.body, self.lines = status, body, headers
+        self.headers = {name.decode(): value.decode() for name, value in headers}
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    def __repr__(self) -> str:
+        return f"{self.status} {self.body[:300]!r}"
+
+
+class Server:
+    """A running server. Paths are below `/api/v1` unless they begin with `//`."""
+
+    def __init__(self, node: Node, recorder: Recorder, watch: Watch) -> None:
+        self.node, self.recorder, self.watch = node, recorder, watch
+        self.api: Api = node.api
+        self.store = node.store
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = ADMIN,
+        headers: Mapping[str, str] | None = None,
+        chunks: list[bytes] | None = None,
+    ) -> Answer:
+        """`body` as JSON, or bytes as they are; `chunks` instead, to send it in pieces without a length."""
+        target = path[1:] if path.startswith("//") else "/api/v1" + path
+        raw, _, query = target.partition("?")
+        lines = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        if token is not None:
+            lines.append((b"authorization", b"Bearer " + token.encode()))
+        data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        if chunks is None:
+            chunks = [data]
+            lines.append((b"content-length", str(len(data)).encode()))
+        scope: dict[str, Any] = {
+            "type": "http", "method": method, "path": unquote(raw), "raw_path": raw.encode(),
+            "query_string": query.encode(), "headers": lines,
+        }  # fmt: skip
+        return await _asgi(self.api, scope, chunks)
+
+    async def get(self, path: str, **more: Any) -> Answer:
+        return await self.call("GET", path, **more)
+
+    async def post(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.call("POST", path, body, **more)
+
+    async def put(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.call("PUT", path, body, **more)
+
+    async def patch(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.call("PATCH", path, body, **more)
+
+    async def delete(self, path: str, **more: Any) -> Answer:
+        return await self.call("DELETE", path, **more)
+
+    async def app(self, **fields: Any) -> str:
+        """The id of a new application."""
+        return made(await self.post("/app", {"name": "Acme"} | fields))
+
+    async def endpoint(self, app: str, **fields: Any) -> str:
+        """The id of a new endpoint."""
+        return made(await self.post(f"/app/{app}/endpoint", {"url": URL} | fields))
+
+    async def message(self, app: str, **fields: Any) -> str:
+        """The id of a new message."""
+        return made(await self.post(f"/app/{app}/msg", {"eventType": "invoice.paid", "payload": {"n": 1}} | fields))
+
+    async def source(self, app: str, **fields: Any) -> dict[str, Any]:
+        """A new source."""
+        answer = await self.post(f"/app/{app}/source", {"name": "Anyone", "provider": "none"} | fields)
+        made(answer)
+        source: dict[str, Any] = answer.json
+        return source
+
+    async def token(self, scope: str, app: str | None = None) -> str:
+        """The text of a new token."""
+        return await create_token(self.store, SystemClock(), "of a test", scope, app, None)
+
+
+async def _asgi(api: Api, scope: dict[str, Any], chunks: list[bytes]) -> Answer:
+    events = [
+        {"type": "http.request", "body": chunk, "more_body": n < len(chunks)} for n, chunk in enumerate(chunks, start=1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return events.pop(0) if events else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await api(scope, receive, send)
+    start, *parts = sent
+    return Answer(start["status"], start["headers"], b"".join(part["body"] for part in parts))
+
+
+def made(answer: Answer) -> str:
+    """The id of what was created."""
+    assert answer.status in (200, 201, 202), answer
+    name: str = answer.json["id"]
+    return name
+
+
+@asynccontextmanager
+async def running(path: Path, **settings: Any) -> AsyncIterator[Server]:
+    """A server on an empty database under `path`."""
+    recorder, watch = Recorder(), Watch()
+    store = SqliteStore.open(path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
+    chosen = {"admin_token": ADMIN, "log_level": "error", "retry_schedule": ()} | settings
+    node = Node(Settings(**chosen), store, watch=watch)
+    node.guard = netguard.Guard(Rules(), PublicNames())
+    node.senders._made.update(dict.fromkeys(("webhook", "slack"), recorder))  # the seam to the outside
+    await node.start()
+    try:
+        yield Server(node, recorder, watch)
+    finally:
+        await node.stop()

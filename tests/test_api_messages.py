@@ -1,0 +1,160 @@
+"""Messages over the API."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api import Server, made, running
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running(tmp_path) as server:
+        yield server
+
+
+async def test_a_message_is_stored_and_sent(server: Server) -> None:
+    app = await server.app()
+    await server.endpoint(app)
+    body = {"eventType": "invoice.paid", "payload": {"n": 1}, "eventId": "e1", "channels": ["a"], "tags": ["t/1"]}
+    answer = await server.post(f"/app/{app}/msg", body)
+    assert answer.status == 202 and answer.json.items() >= body.items()
+    await server.watch.settled(1)
+    assert [message.id for message, _ in server.recorder.sent] == [answer.json["id"]]
+    for ref in (answer.json["id"], "e1"):
+        assert (await server.get(f"/app/{app}/msg/{ref}")).json == answer.json
+
+
+async def test_an_event_id_is_taken_in_one_application_only(server: Server) -> None:
+    app = await server.app()
+    await server.message(app, eventId="e1")
+    again = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {}, "eventId": "e1"})
+    assert (again.status, again.json["code"]) == (409, "conflict")
+    await server.message(await server.app(), eventId="e1")
+
+
+PAYLOADS = [
+    b'{ "b" : 1,\n\t"a":[1.0,  1e3, 0.10] }',
+    b'{"a":1,"a":2}',
+    '{"ü":"\\u00fc 🙂"}'.encode(),
+    b'{"big":123456789012345678901234567890.123456789012345678901}',
+    b"{}",
+]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+async def test_the_payload_is_sent_byte_for_byte(server: Server, payload: bytes) -> None:
+    app = await server.app()
+    await server.endpoint(app)
+    message = made(await server.post(f"/app/{app}/msg", b'{"eventType":"a", "payload": ' + payload + b"  }"))
+    await server.watch.settled(1)
+    assert server.recorder.sent[0][0].payload == payload
+    assert payload in (await server.get(f"/app/{app}/msg/{message}")).body
+
+
+@given(
+    payload=st.dictionaries(
+        st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
+    ),
+    space=st.sampled_from(["", " ", "\n ", "\t"]),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_payload_is_kept_byte_for_byte(server: Server, payload: dict[str, Any], space: str) -> None:
+    app = await server.app()
+    raw = json.dumps(payload, indent=space or None).encode()
+    answer = await server.post(f"/app/{app}/msg", b'{"payload":' + space.encode() + raw + b',"eventType":"a"}')
+    if answer.status == 202:
+        stored = await server.store.get_message(app, answer.json["id"])
+        assert stored is not None and stored.payload == raw
+    else:
+        assert answer.status == 422 and "\\ud" in raw.decode()  # half a surrogate pair is no text
+
+
+async def test_a_raw_payload_has_its_own_content_type(server: Server) -> None:
+    app = await server.app()
+    await server.endpoint(app)
+    params = {"rawPayload": "a,b\r\n1,2", "headers": {"Content-Type": "text/csv"}}
+    message = await server.message(app, payload={}, transformationsParams=params)
+    await server.watch.settled(1)
+    sent = server.recorder.sent[0][0]
+    assert (sent.payload, sent.content_type) == (b"a,b\r\n1,2", "text/csv")
+    assert (await server.get(f"/app/{app}/msg/{message}")).json["payload"] == {"rawPayload": "a,b\r\n1,2"}
+
+
+async def test_content_only_on_request(server: Server) -> None:
+    app = await server.app()
+    answer = await server.post(f"/app/{app}/msg?with_content=false", {"eventType": "a", "payload": {"n": 1}})
+    assert answer.json["payload"] == {}
+    path = f"/app/{app}/msg/{answer.json['id']}"
+    assert (await server.get(path)).json["payload"] == {"n": 1}
+    assert (await server.get(path + "?with_content=false")).json["payload"] == {}
+    assert (await server.get(f"/app/{app}/msg?with_content=false")).json["data"][0]["payload"] == {}
+
+
+async def test_filters_of_the_list(server: Server) -> None:
+    app = await server.app()
+    a = await server.message(app, eventType="a", channels=["x", "y"], tags=["t"])
+    b = await server.message(app, eventType="b", channels=["x"])
+    c = await server.message(app, eventType="c", tags=["t"])
+    expected = {
+        "": [c, b, a], "?channel=x": [b, a], "?channel=y": [a], "?channel=z": [], "?tag=t": [c, a], "?event_types=a,c": [c, a],
+        "?event_types=a&event_types=b": [b, a], "?event_types[]=c": [c], "?event_types[0]=a&event_types[1]=b": [b, a],
+        "?tag=t&event_types=c": [c], "?channel=x&limit=1": [b], "?unknown=1": [c, b, a],
+    }  # fmt: skip
+    for query, ids in expected.items():
+        page = (await server.get(f"/app/{app}/msg{query}")).json
+        assert [message["id"] for message in page["data"]] == ids, query
+        assert page["done"] is (query != "?channel=x&limit=1"), query
+
+
+async def test_an_unknown_application(server: Server) -> None:
+    assert (await server.post("/app/nobody/msg", {"eventType": "a", "payload": {}})).status == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"eventType": None}, ["eventType"]),
+        ({"eventType": "a b"}, ["eventType"]),
+        ({"payload": [1]}, ["payload"]),
+        ({"payload": None}, ["payload"]),
+        ({"payload": "text"}, ["payload"]),
+        ({"eventId": "msg_x"}, ["eventId"]),
+        ({"eventId": "a/b"}, ["eventId"]),
+        ({"channels": []}, ["channels"]),
+        ({"channels": ["a b"]}, ["channels", "[0]"]),
+        ({"tags": ["a"] * 6}, ["tags"]),
+        ({"transformationsParams": {"rawPayload": 1}}, ["transformationsParams", "rawPayload"]),
+        (
+            {"transformationsParams": {"rawPayload": "a", "headers": {"content-type": "a\r\nb"}}},
+            ["transformationsParams", "headers"],
+        ),
+    ],
+)
+async def test_what_is_not_acceptable(server: Server, fields: dict[str, Any], place: list[str]) -> None:
+    app = await server.app()
+    answer = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {}} | fields)
+    assert answer.status == 422 and answer.json["detail"][0]["loc"] == ["body", *place]
+
+
+async def test_a_message_needs_a_payload_and_a_type(server: Server) -> None:
+    app = await server.app()
+    for body, name in (({"payload": {}}, "eventType"), ({"eventType": "a"}, "payload")):
+        answer = await server.post(f"/app/{app}/msg", body)
+        assert answer.status == 422 and name in str(answer.json)
+
+
+@pytest.mark.parametrize("field", ["application", "deliverAt", "payloadRetentionPeriod", "payloadRetentionHours"])
+async def test_a_field_that_would_be_ignored_is_refused(server: Server, field: str) -> None:
+    app = await server.app()
+    value: object = {"name": "n"} if field == "application" else 7 if "etention" in field else "2027-01-01T00:00:00Z"
+    body = {"eventType": "a.b", "payload": {}, field: value}
+    answer = await server.post(f"/app/{app}/msg", body)
+    assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", field])
+    null = await server.post(f"/app/{app}/msg", body | {field: None})
+    assert null.status == 202

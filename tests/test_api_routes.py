@@ -1,0 +1,246 @@
+"""What every operation promises, whatever it does: checked over the table of routes."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from tenterhook.api.app import ROUTES
+from tenterhook.api.routes import Access, Route
+from tests.api import Answer, Server, running
+
+PREFIX = "/api/v1"
+NOBODY = "0" * 27
+UNKNOWN = {
+    "app": f"app_{NOBODY}", "endpoint": f"ep_{NOBODY}", "msg": f"msg_{NOBODY}", "attempt": f"atmpt_{NOBODY}",
+    "source": f"src_{NOBODY}", "request": f"req_{NOBODY}", "name": "no.such.type",
+}  # fmt: skip
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/app"): {"name": "Acme"},
+    ("PUT", "/app/{app}"): {"name": "Acme"},
+    ("PATCH", "/app/{app}"): {"name": "Acme"},
+    ("POST", "/event-type"): {"name": "a.b", "description": ""},
+    ("PUT", "/event-type/{name}"): {"description": ""},
+    ("PATCH", "/event-type/{name}"): {"description": ""},
+    ("POST", "/app/{app}/endpoint"): {"url": "https://receiver.example/hook"},
+    ("PUT", "/app/{app}/endpoint/{endpoint}"): {"url": "https://receiver.example/hook"},
+    ("PATCH", "/app/{app}/endpoint/{endpoint}"): {"description": "a"},
+    ("POST", "/app/{app}/endpoint/{endpoint}/secret/rotate"): {},
+    ("PUT", "/app/{app}/endpoint/{endpoint}/headers"): {"headers": {}},
+    ("PATCH", "/app/{app}/endpoint/{endpoint}/headers"): {"headers": {}},
+    ("POST", "/app/{app}/endpoint/{endpoint}/recover"): {
+        "since": "2026-01-01T00:00:00",
+        "until": "2026-01-02T00:00:00",
+    },
+    ("POST", "/app/{app}/endpoint/{endpoint}/replay-missing"): {"since": "2026-01-01T00:00:00"},
+    ("POST", "/app/{app}/msg"): {"eventType": "a.b", "payload": {}},
+    ("POST", "/app/{app}/source"): {"name": "Anyone", "provider": "none"},
+    ("PUT", "/app/{app}/source/{source}"): {"name": "Anyone", "provider": "none"},
+    ("PATCH", "/app/{app}/source/{source}"): {"name": "Anyone"},
+}
+WITHOUT_A_BODY = {
+    ("POST", "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend"),
+    ("POST", "/app/{app}/msg/{msg}/endpoint/{endpoint}/cancel"),
+}
+ALL = [pytest.param(route, id=f"{route.method} {route.path}") for route in ROUTES]
+
+
+class World(Struct):
+    """One of everything."""
+
+    server: Server
+    things: dict[str, str]
+
+    async def call(self, route: Route, things: dict[str, str], **more: Any) -> Answer:
+        body = more.pop("body", BODIES.get(key(route)))
+        return await self.server.call(route.method, key(route)[1].format(**things), body, **more)
+
+
+def key(route: Route) -> tuple[str, str]:
+    return route.method, route.path.removeprefix(PREFIX)
+
+
+def names(route: Route) -> list[str]:
+    return re.findall(r"\{(\w+)\}", route.path)
+
+
+def check_error(answer: Answer, status: int) -> None:
+    """An error in the one shape that clients can read."""
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    if status == 422:
+        for problem in answer.json["detail"]:
+            assert problem["loc"][0] in ("body", "query", "path") and problem["type"].startswith("value_error")
+            assert all(isinstance(step, str) for step in problem["loc"]) and problem["msg"]
+    else:
+        assert set(answer.json) == {"code", "detail"} and answer.json["code"] and answer.json["detail"]
+
+
+async def one_of_everything(server: Server) -> dict[str, str]:
+    app = await server.app(uid="acme")
+    await server.post("/event-type", {"name": "invoice.paid", "description": "Paid"})
+    endpoint = await server.endpoint(app)
+    msg = await server.message(app)
+    (attempt,) = await server.watch.settled(1)
+    source = await server.source(app)
+    await server.call("POST", "/" + source["url"], b"{}", token=None)
+    (request,) = (await server.get(f"/app/{app}/source/{source['id']}/request")).json["data"]
+    await server.watch.settled(2)
+    return {
+        "app": app, "endpoint": endpoint, "msg": msg, "attempt": attempt.id, "source": source["id"],
+        "request": request["id"], "name": "invoice.paid",
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(tmp_path) as server:
+        yield World(server, await one_of_everything(server))
+
+
+def test_every_operation_that_reads_a_body_is_tried_with_one() -> None:
+    changing = {key(route) for route in ROUTES if route.method in ("POST", "PUT", "PATCH")}
+    assert changing == set(BODIES) | WITHOUT_A_BODY
+    assert {name for route in ROUTES for name in names(route)} == set(UNKNOWN)
+
+
+def test_the_table_says_what_writes() -> None:
+    assert all(route.write == (route.method != "GET") for route in ROUTES)
+    assert all(route.summary for route in ROUTES)
+    assert len({key(route) for route in ROUTES}) == len(ROUTES)
+
+
+@pytest.mark.parametrize("route", ALL)
+async def test_it_works_at_all(world: World, route: Route) -> None:
+    answer = await world.call(route, world.things)
+    if key(route)[1].endswith("/cancel"):
+        check_error(answer, 409)  # the delivery has ended
+        return
+    assert answer.status in (200, 201, 202, 204), answer
+    if answer.status == 204:
+        assert answer.body == b""
+    else:
+        assert isinstance(answer.json, dict)
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("route", ALL)
+async def test_what_is_not_there(world: World, route: Route) -> None:
+    for name in names(route):
+        for strange in (UNKNOWN[name], "nobody", "a%20b", "%00", "é"):
+            answer = await world.call(route, world.things | {name: strange})
+            if route.method == "PUT" and route.path.endswith("{" + name + "}"):
+                # creates, or refuses the name
+                assert answer.status == 201 or (name == "name" and answer.status == 422), answer
+                continue
+            check_error(answer, 404)
+
+
+@pytest.mark.parametrize("route", ALL)
+async def test_without_a_token(world: World, route: Route) -> None:
+    if route.access is Access.PUBLIC:
+        assert (await world.call(route, world.things, token=None)).status in (200, 204)
+        return
+    check_error(await world.call(route, world.things, token=None), 401)
+    check_error(await world.call(route, world.things, token="thk_wrong"), 401)
+    check_error(await world.call(route, world.things, token=None, headers={"authorization": "Basic eDp5"}), 401)
+
+
+@pytest.mark.parametrize("route", [p for p in ALL if p.values[0].write])
+async def test_a_token_that_may_only_read(world: World, route: Route) -> None:
+    check_error(await world.call(route, world.things, token=await world.server.token("read-only")), 403)
+
+
+async def test_a_token_that_may_only_read_reads_everything(world: World) -> None:
+    token = await world.server.token("read-only")
+    for route in ROUTES:
+        if not route.write:
+            assert (await world.call(route, world.things, token=token)).status in (200, 204), route.path
+
+
+async def test_the_token_of_an_application(world: World) -> None:
+    mine = await world.server.token("application", world.things["app"])
+    other = await world.server.token("application", await world.server.app())
+    for route in ROUTES:
+        if route.method == "DELETE":
+            continue
+        if route.access is Access.APPLICATION:
+            check_error(await world.call(route, world.things, token=other), 404)
+            check_error(await world.call(route, world.things | {"app": UNKNOWN["app"]}, token=mine), 404)
+            answer = await world.call(route, world.things | {"app": "acme"}, token=mine)
+            assert answer.status in (200, 201, 202, 204, 409), (route.path, answer)
+        elif route.access is Access.ORGANISATION:
+            check_error(await world.call(route, world.things, token=mine), 403)
+        elif route.access is Access.ANY:
+            assert (await world.call(route, world.things, token=mine)).status == 200
+
+
+@pytest.mark.parametrize("route", [p for p in ALL if key(p.values[0]) in BODIES])
+async def test_a_body_that_does_not_fit(world: World, route: Route) -> None:
+    for body in (b"[]", b"7", b'"a"', b"null", b"{", b"\xff", b'{"a":}', b"[" * 5_000, b'{"\\ud800":1}'):
+        answer = await world.call(route, world.things, body=body)
+        check_error(answer, 422)
+        assert answer.json["detail"][0]["loc"][0] == "body"
+    check_error(await world.call(route, world.things, body=b" " * (2 << 20)), 413)
+    check_error(await world.call(route, world.things, body=None, chunks=[b" " * (1 << 20)] * 2), 413)
+
+
+@pytest.mark.parametrize("route", ALL)
+async def test_another_method(world: World, route: Route) -> None:
+    path = key(route)[1].format(**world.things)
+    there = {other.method for other in ROUTES if other.path == route.path} | {"HEAD", "OPTIONS"}
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - there:
+        answer = await world.server.call(method, path, {})
+        check_error(answer, 405)
+    assert (await world.server.call("OPTIONS", path, token=None)).status == 204
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/nothing", "/app/a/nothing", "/app/a/msg/b/c/d/e/f", "/../app", "//api/v2/app"]
+)
+async def test_unknown_paths(world: World, path: str) -> None:
+    for token in (None, "wrong"):
+        check_error(await world.server.get(path, token=token), 404)
+
+
+async def test_paths_outside_the_api(world: World) -> None:
+    assert (await world.server.get("//healthz", token=None)).json == {"status": "ok"}
+    assert (await world.server.get("//readyz", token=None)).status == 200
+    assert b"tenterhook_messages_accepted_total 2" in (await world.server.get("//metrics", token=None)).body
+    answer = await world.server.get("//nowhere", token=None)
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+
+async def test_a_trailing_slash_makes_no_difference(world: World) -> None:
+    assert (await world.server.get("/app/")).json == (await world.server.get("/app")).json
+
+
+async def test_a_preflight_is_answered_for_every_header(world: World) -> None:
+    asked = {"access-control-request-headers": "authorization, idempotency-key", "origin": "https://a.example"}
+    answer = await world.server.call("OPTIONS", "/app", token=None, headers=asked)
+    assert answer.status == 204 and answer.body == b""
+    assert answer.headers["access-control-allow-headers"] == "authorization, idempotency-key"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-max-age"] == "600"
+
+
+async def test_answers_do_not_pile_up_headers(world: World) -> None:
+    for _ in range(3):
+        answer = await world.server.get("/health", token=None)
+    assert answer.status == 204 and answer.lines == [(b"access-control-allow-origin", b"*")]
+
+
+async def test_a_defect_of_ours_is_json_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.server.api.registry = None
+    check_error(await world.server.get(f"/app/{world.things['app']}"), 500)
+    assert "failed" in caplog.text
+
+
+def test_every_operation_is_in_the_documentation() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+) (/[^`]*)` \|", page, re.MULTILINE))
+    assert rows == {(route.method, route.path) for route in ROUTES}
