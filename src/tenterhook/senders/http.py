@@ -111,13 +111,13 @@ class HttpClient:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (prepared.head, extra_head, len(body))
         ends = pool.loop.time() + deadline / SECOND
         connection = pool.take(prepared.key)
-        if connection is not None:
-            answer = await connection.exchange(head, body, deadline)
-            if answer.failure is not Reason.CLOSED or not answer.silent:
-                timing = Timing((answer.ended - started) // 1_000, first_byte=_first_byte(answer, started))
-                return _outcome(prepared, head, answer, timing, now)
-            # it was closed while the request was on its way, as receivers do with idle connections: once more, anew
-        return await self._send_fresh(dialler, prepared, head, body, ends, started, now)
+        if connection is None:
+            return await self._send_fresh(dialler, prepared, head, body, ends, started, now)
+        # if the receiver closes it at this moment, the attempt has failed: nobody knows whether the request was read, and
+        # to send it again here would be a request that no attempt records
+        answer = await connection.exchange(head, body, deadline)
+        timing = Timing((answer.ended - started) // 1_000, first_byte=_first_byte(answer, started))
+        return _outcome(prepared, head, answer, timing, now)
 
     async def close(self) -> None:
         """Close all connections; requests under way end as closed."""
