@@ -32,8 +32,8 @@ from tenterhook.model import Token
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.registry import Registry
 from tenterhook.senders import KINDS, SenderRegistry
-from tenterhook.senders.limits import Limits as ResponseLimits
 from tenterhook.senders.http import HttpClient
+from tenterhook.senders.limits import Limits as ResponseLimits
 from tenterhook.settings import Settings
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault

@@ -272,6 +272,7 @@ class Worker:
     async def _ready(self, now: int) -> list[tuple[Lane, Claim]]:
         """Take what has come up from the heap: start what only waited for time, and say what to claim."""
         claims: list[tuple[Lane, Claim]] = []
+        asked = 0
         while self._heap and self._heap[0][0] <= now and len(claims) < LANES_PER_ROUND:
             instant, endpoint = heapq.heappop(self._heap)
             if self._scheduled.get(endpoint) != instant:
@@ -288,11 +289,13 @@ class Worker:
                 self._schedule(endpoint)
                 continue
             room = lane.room(now)
-            if room > 0 and self._memory_full:
+            limit = min(room, self._most - self._held - asked)
+            if room > 0 and (limit <= 0 or self._memory_full):
                 self._crowded[endpoint] = None
             elif room > 0:
                 lane.claiming = True
-                limit, until_ = min(room, self._most - self._held), now + self._policy.lease
+                asked += limit
+                until_ = now + self._policy.lease
                 claims.append((lane, Claim(endpoint, limit, now, self._new_lease(), until_)))
         if not claims:
             # those whose turn it was may have had nothing to claim
@@ -352,28 +355,30 @@ class Worker:
         if not lane.queue:
             return
         now = self._clock.now()
+        timeout = lane.endpoint.timeout or self._policy.timeout
         while lane.queue:
+            if (lane.queue[0].delivery.due_at or 0) - now < timeout + LEASE_MARGIN:
+                self._spawn(self._release(lane.queue.popleft()))
+                continue
             share = limits.fair_share(self.in_flight, len(self._active), self._policy.global_concurrency)
             if not lane.may_start(now, share):
-                self._hold_up(lane, now)
+                self._hold_up(lane, now, timeout)
                 return
             claimed = lane.queue.popleft()
-            timeout = lane.endpoint.timeout or self._policy.timeout
-            if (claimed.delivery.due_at or 0) - now < timeout + LEASE_MARGIN:
-                self._spawn(self._release(claimed))
-                continue
             lane.in_flight += 1
             self.in_flight += 1
             self._active.add(lane.endpoint.id)
             self._spawn(self._attempt(lane, claimed, now, timeout))
 
-    def _hold_up(self, lane: Lane, now: int) -> None:
+    def _hold_up(self, lane: Lane, now: int, timeout: int) -> None:
         if lane.endpoint.disabled or is_open(lane.health, now):
             self._release_queue(lane)
-        elif lane.resume is not None:
-            self._push(lane.resume, lane.endpoint.id)
-        elif lane.in_flight < limits.slots(lane.health, lane.window, now):
+            return
+        if lane.resume is None and lane.in_flight < limits.slots(lane.health, lane.window, now):
             self._starved[lane.endpoint.id] = None
+        # at the latest when the lease becomes too short: one that runs out in the queue would count as an attempt
+        too_late = (lane.queue[0].delivery.due_at or 0) - timeout - LEASE_MARGIN + 1
+        self._push(too_late if lane.resume is None else min(too_late, lane.resume), lane.endpoint.id)
 
     def _release_queue(self, lane: Lane) -> None:
         while lane.queue:

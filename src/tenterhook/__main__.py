@@ -1,0 +1,5 @@
+"""`python -m tenterhook` is the command `tenterhook`."""
+
+from tenterhook.cli import main
+
+main()

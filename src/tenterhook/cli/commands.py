@@ -1,0 +1,56 @@
+"""The commands, as one table of functions; each lives in a module of its own."""
+
+from typing import Annotated
+
+import typer
+
+from tenterhook.cli import checking, demo, publishing, serving, tokens
+from tenterhook.cli.output import AsJson, emit, installed_version
+
+app = typer.Typer(
+    name="tenterhook",
+    help="Webhooks, both ways, in one process: send, receive, route, and see every byte.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Webhooks, both ways, in one process: send, receive, route, and see every byte.
+
+    Begin with: tenterhook demo
+    """
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the version.
+
+    \b
+    Examples:
+      tenterhook version
+      tenterhook --version
+      tenterhook version --json
+    """
+    number = installed_version()
+    emit({"version": number}, f"tenterhook {number}", as_json)
+
+
+app.command("serve")(serving.command)
+app.command("send")(publishing.send)
+app.command("check")(checking.check)
+app.command("demo")(demo.demo)
+app.add_typer(tokens.app, name="token")

@@ -1,0 +1,45 @@
+"""What a command starts from: the configuration file and the settings in force."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from tenterhook.config import Configuration, check_settings, parse
+from tenterhook.errors import ConfigurationError
+from tenterhook.senders import KINDS
+from tenterhook.settings import Settings, config_file, load
+
+Flags = Mapping[str, str | bool | int | None]
+"""Values of the command line by the names of the settings; None is not given."""
+
+
+class Loaded(Struct, frozen=True):
+    """`configuration` is None where no file was named and none is there."""
+
+    settings: Settings
+    configuration: Configuration | None
+
+
+def loaded(environ: Mapping[str, str], flags: Flags) -> Loaded:
+    """Raises ConfigurationError with a line for each problem."""
+    path, named = config_file(environ, flags)
+    configuration = _configuration(path, named, environ)
+    settings = load({} if configuration is None else configuration.server, environ, flags)
+    if configuration is not None:
+        check_settings(configuration, settings)
+    return Loaded(settings, configuration)
+
+
+def _configuration(path: str, named: bool, environ: Mapping[str, str]) -> Configuration | None:
+    try:
+        text = Path(path).read_text("utf-8")
+    except FileNotFoundError:
+        if named:
+            raise ConfigurationError(f"{path}: there is no such file") from None
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+    return parse(text, path, environ, kinds=tuple(KINDS))

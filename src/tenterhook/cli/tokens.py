@@ -1,0 +1,162 @@
+"""`tenterhook token`: API tokens, written to the database directly, so that the first one needs no token."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from tenterhook.cli.output import AsJson, ConfigFile, Database, emit
+from tenterhook.clock import SystemClock, to_rfc3339
+from tenterhook.errors import Invalid, NotFound
+from tenterhook.model import Token
+from tenterhook.tokens import TokenScope
+from tenterhook.units import parse_duration
+
+if TYPE_CHECKING:
+    from tenterhook.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="API tokens: make, list and revoke them in the database."
+)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="What it is for, shown in lists.", metavar="NAME")] = "command line",
+    scope: Annotated[
+        TokenScope | None,
+        typer.Option(
+            help="admin may do everything, application everything below one application, read-only look at everything.",
+            show_default="application with --app, else admin",
+        ),
+    ] = None,
+    application: Annotated[
+        str | None, typer.Option("--app", help="The one application that it is for, by uid or id.", metavar="APP")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="How long it is valid, such as 90d.", metavar="DURATION", show_default="for ever")
+    ] = None,
+    config: ConfigFile = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token. Its text is printed once and stored nowhere.
+
+    \b
+    Examples:
+      tenterhook token create --name ci
+      tenterhook token create --app acme --expires 90d
+      TENTERHOOK_TOKEN=$(tenterhook token create --scope read-only)
+    """
+    chosen = scope or (TokenScope.ADMIN if application is None else TokenScope.APPLICATION)
+    if chosen is TokenScope.APPLICATION and application is None:
+        raise Invalid("a token of scope application needs --app")
+    if chosen is TokenScope.ADMIN and application is not None:
+        raise Invalid("an admin token is not limited to an application: leave out --app, or take --scope application")
+    span = None if expires is None else parse_duration(expires)
+    if span == 0:
+        raise Invalid("--expires must be longer than 0s")
+
+    async def make(store: "SqliteStore") -> str:
+        from tenterhook.serve import create_token
+
+        clock, app_id = SystemClock(), None
+        if application is not None:
+            found = await store.get_application(application)
+            if found is None:
+                raise Invalid(f"there is no application {application!r}")
+            app_id = found.id
+        return await create_token(
+            store, clock, name, chosen.value, app_id, None if span is None else clock.now() + span
+        )
+
+    text = _with_store(config, database, make)
+    emit({"token": text, "scope": chosen.value, "name": name}, text, as_json)
+
+
+@app.command("list")
+def listing(config: ConfigFile = None, database: Database = None, as_json: AsJson = False) -> None:
+    """List the tokens, without their texts.
+
+    \b
+    Examples:
+      tenterhook token list
+      tenterhook token list --json
+    """
+    now = SystemClock().now()
+    rows = [_shown(token, now) for token in _with_store(config, database, lambda store: store.list_tokens())]
+    if as_json:
+        emit(rows, "", True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("id", "name", "scope", "app", "created", "expires", "state"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if os.isatty(1) else 200, soft_wrap=not os.isatty(1)).print(table)
+
+
+@app.command()
+def revoke(
+    token: Annotated[str, typer.Argument(help="The id of the token (tok_…), from `tenterhook token list`.")],
+    config: ConfigFile = None,
+    database: Database = None,
+) -> None:
+    """Refuse a token from now on.
+
+    A running server follows within five seconds.
+
+    \b
+    Examples:
+      tenterhook token revoke tok_2vN5Yr9sYkQ0bW1fXc8eTzL3aGh
+    """
+    if token.startswith("thk_"):
+        raise Invalid("this is the text of a token: give its id (tok_…), from `tenterhook token list`")
+
+    async def end(store: "SqliteStore") -> None:
+        try:
+            await store.revoke_token(token, SystemClock().now())
+        except NotFound:
+            raise NotFound(f"there is no token {token!r}") from None
+
+    _with_store(config, database, end)
+    typer.echo(f"revoked {token}")
+
+
+def _with_store(config: str | None, database: str | None, work: "Callable[[SqliteStore], Awaitable[T]]") -> T:
+    """Do something with the database that the settings name; a server may be using it."""
+    from tenterhook.cli.loading import loaded
+    from tenterhook.serve import open_store
+
+    async def run() -> T:
+        store = open_store(loaded(os.environ, {"config": config, "database": database}).settings, exclusive=False)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def _shown(token: Token, now: int) -> dict[str, Any]:
+    state = "valid"
+    if token.revoked_at is not None:
+        state = "revoked"
+    elif token.expires_at is not None and token.expires_at <= now:
+        state = "expired"
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scope": token.scope,
+        "app": token.app,
+        "created": to_rfc3339(token.created_at),
+        "expires": None if token.expires_at is None else to_rfc3339(token.expires_at),
+        "state": state,
+    }
