@@ -1,0 +1,167 @@
+"""Databases that took weeks to grow, in a minute.
+
+Objects are created through the store. History goes straight into the tables, by the package's own row functions and
+multi-row inserts, without fsync, in the order of its ids as it would have grown; the file is then as after a clean stop.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.harness import environment
+from bench.load import PAYLOAD
+from bench.parts import REQUEST_HEAD, RESPONSE_HEAD
+from tenterhook import serve
+from tenterhook.clock import DAY, HOUR, SystemClock
+from tenterhook.ids import PREFIXES, IdMaker
+from tenterhook.model import (
+    Application,
+    Attempt,
+    Delivery,
+    Endpoint,
+    Message,
+    Outcome,
+    Reason,
+    Result,
+    Secret,
+    Source,
+    State,
+    Timing,
+    Trigger,
+)
+from tenterhook.settings import load
+from tenterhook.store import batch, rows
+from tenterhook.store.sqlite import SqliteStore, connect
+
+APP = "app_benchseed"
+SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
+SOURCE_SECRET = "It's a Secret to Everybody"
+SIGNING = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+_AT_ONCE = 1_280
+
+
+class Stored(Struct):
+    """A message with its deliveries, and the attempts made so far."""
+
+    message: Message
+    deliveries: list[Delivery]
+    attempts: list[Attempt]
+
+
+def _store(where: Path) -> SqliteStore:
+    return serve.open_store(load({}, environment(where), {}), exclusive=True)
+
+
+async def _application(store: SqliteStore, urls: Sequence[str]) -> list[str]:
+    """The application of the seeds with an endpoint for each URL; their ids."""
+    now, ids = SystemClock().now(), IdMaker()
+    await store.create_application(Application(id=APP, name="seed", created_at=now, updated_at=now))
+    endpoints = [
+        Endpoint(
+            id=ids.new(PREFIXES["endpoint"], now), app=APP, url=url, secrets=(SIGNING,), created_at=now, updated_at=now
+        )
+        for url in urls
+    ]
+    for endpoint in endpoints:
+        await store.create_endpoint(APP, endpoint)
+    return [endpoint.id for endpoint in endpoints]
+
+
+async def seed_source(where: Path, url: str) -> None:
+    """A GitHub source whose webhooks go to one endpoint."""
+    store = _store(where)
+    await _application(store, [url])
+    now = SystemClock().now()
+    source = Source(
+        id=IdMaker().new(PREFIXES["source"], now), app=APP, name="github", token=SOURCE_TOKEN, provider="github",
+        secrets=(SOURCE_SECRET,), created_at=now, updated_at=now,
+    )  # fmt: skip
+    await store.create_source(APP, source)
+    await store.close()
+
+
+async def seed_history(where: Path, delivered: int, retries: int, endpoints: int = 100) -> None:
+    """`delivered` messages of the last 30 days, and `retries` that failed once and are due in the next 24 hours."""
+    store = _store(where)
+    known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
+    await store.close()
+    await _write(where / "bench.db", _history(known, delivered, retries))
+
+
+async def seed_due(where: Path, deliveries: int, urls: Sequence[str]) -> None:
+    """A backlog: `deliveries` spread over endpoints with these URLs, all due for an hour; each message goes to all."""
+    store = _store(where)
+    known = await _application(store, urls)
+    await store.close()
+    await _write(where / "bench.db", _backlog(known, deliveries))
+
+
+def _message(ids: IdMaker, created_at: int) -> Message:
+    return Message(
+        id=ids.new("msg_", created_at), app=APP, event_type="invoice.paid", payload=PAYLOAD, created_at=created_at
+    )
+
+
+def _history(endpoints: list[str], delivered: int, retries: int) -> Iterator[Stored]:
+    now, ids = SystemClock().now(), IdMaker()
+    start, count = now - 30 * DAY, delivered + retries
+    for n in range(count):
+        created_at = start + n * (30 * DAY - HOUR) // count
+        message, endpoint, failed = _message(ids, created_at), endpoints[n % len(endpoints)], n >= delivered
+        attempt = Attempt(
+            id=ids.new(PREFIXES["attempt"], created_at), app=APP, message=message.id, endpoint=endpoint, number=1,
+            trigger=Trigger.SCHEDULED, started_at=created_at, outcome=_FAILED if failed else _OK,
+        )  # fmt: skip
+        delivery = Delivery(
+            message=message.id, endpoint=endpoint, app=APP, state=State.DUE if failed else State.DELIVERED,
+            due_at=now + HOUR + (n - delivered) * 23 * HOUR // retries if failed else None, attempts=1,
+            step=1 if failed else 0, created_at=created_at, expires_at=now + 4 * DAY,
+        )  # fmt: skip
+        yield Stored(message, [delivery], [attempt])
+
+
+def _backlog(endpoints: list[str], deliveries: int) -> Iterator[Stored]:
+    ids = IdMaker()
+    due_at = SystemClock().now() - HOUR
+    for _ in range(deliveries // len(endpoints)):
+        message = _message(ids, due_at)
+        owed = [
+            Delivery(
+                message=message.id,
+                endpoint=endpoint,
+                app=APP,
+                due_at=due_at,
+                created_at=due_at,
+                expires_at=due_at + 4 * DAY,
+            )
+            for endpoint in endpoints
+        ]
+        yield Stored(message, owed, [])
+
+
+def _outcome(result: Result, status: int) -> Outcome:
+    return Outcome(
+        result=result, reason=Reason.STATUS, status=status, url="http://127.0.0.1:8000/hook", request_head=REQUEST_HEAD,
+        response_head=RESPONSE_HEAD, response_body=b"ok", timing=Timing(total=900, first_byte=800),
+    )  # fmt: skip
+
+
+_OK, _FAILED = _outcome(Result.OK, 200), _outcome(Result.RETRY, 500)
+
+
+async def _write(path: Path, stored: Iterator[Stored]) -> None:
+    db = connect(path, "OFF")
+    db.execute("PRAGMA journal_mode = OFF")
+    db.execute("PRAGMA cache_size = -262144")
+    while page := list(islice(stored, _AT_ONCE)):
+        db.execute("BEGIN")
+        batch.insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
+        batch.insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
+        batch.insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
+        db.execute("COMMIT")
+        await asyncio.sleep(0)  # lets Ctrl-C through
+    db.execute("PRAGMA journal_mode = WAL")
+    db.close()

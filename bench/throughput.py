@@ -1,0 +1,164 @@
+"""How many messages per second go all the way: accepted and on disk, signed, delivered, logged; and what bounds that.
+
+Publisher and receiver share one process on the same machine. The publisher keeps a fixed number of messages under way
+(accepted or not, but not yet received), so the backlog is flat by construction.
+
+The limit is computed in the same run from the parts, each measured alone: what an accepting request costs without
+database and delivery, what the two batched commits cost, what a POST costs. The pipeline's share of that limit says how
+much the engine adds.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+from statistics import median
+
+from rich.table import Table
+
+from bench.harness import Child, folder, running, watched
+from bench.load import closed_loop, publish, until
+from bench.peer import Client, Receiver, listen
+from bench.report import Check, Found, at_least, fact
+
+UNDER_WAY = 256
+PUBLISHERS = 64
+WARM_UP = 2.0
+BAR = 60
+
+
+class Meter:
+    """Counts what arrives, and holds the publishers back while too much is under way."""
+
+    def __init__(self) -> None:
+        self.sent = self.accepted = self.received = 0
+        self.room = asyncio.Event()
+
+    def on_request(self, head: bytes, body: bytes) -> None:
+        self.received += 1
+        self.room.set()
+
+    async def publisher(self, client: Client, raw: bytes, end: float) -> None:
+        while time.perf_counter() < end:
+            if self.sent - self.received >= UNDER_WAY:
+                self.room.clear()
+                await self.room.wait()
+                continue
+            self.sent += 1
+            status, answer = await client.send(raw)
+            if status != 202:
+                raise RuntimeError(f"publishing answered {status}: {answer.decode()}")
+            self.accepted += 1
+
+
+async def pipeline(seconds: float, where: Path | None = None) -> dict[str, float]:
+    """Messages per second end to end, with the server's CPU time per message, on the database in `where` or a new one."""
+    meter = Meter()
+    sink, port = await listen(lambda: Receiver(meter.on_request))
+    async with running(where) as (server, rest):
+        raw = publish(await rest.app({"url": f"http://127.0.0.1:{port}/hook"}))
+        end = time.perf_counter() + WARM_UP + seconds
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PUBLISHERS):
+                group.create_task(meter.publisher(rest.client, raw, end))
+            await asyncio.sleep(WARM_UP)
+            begun, before, used = time.perf_counter(), meter.received, server.cpu_seconds()
+            await asyncio.sleep(end - begun)
+            wall, count, cpu = time.perf_counter() - begun, meter.received - before, server.cpu_seconds() - used
+        await until(lambda: meter.received >= meter.accepted, 30, "the rest of the deliveries")
+        found = {"per_second": count / wall, "cpu_us": cpu / count * 1e6, "peak_mib": server.peak_mib()}
+    sink.close()
+    return found
+
+
+# the parts, each alone
+
+
+async def accept_alone(seconds: float) -> dict[str, float]:
+    """The publishing path up to, not including, the database."""
+    with folder() as where:
+        child = Child(where, "bench.parts", "accept")
+        async with watched(child):
+            ready = await child.line()
+            client = await Client(ready["port"]).open()
+            raw = publish(ready["app"])
+            await closed_loop(client, raw, 0.5)
+            begun, used = time.perf_counter(), child.cpu_seconds()
+            count = await closed_loop(client, raw, seconds)
+            wall, cpu = time.perf_counter() - begun, child.cpu_seconds() - used
+            client.close()
+    return {"per_second": count / wall, "cpu_us": cpu / count * 1e6}
+
+
+async def commits_alone(seconds: float) -> dict[str, float]:
+    """The two commits of a message, in batches of a hundred."""
+    return await _measured_by_itself("commits", str(seconds))
+
+
+async def post_alone(seconds: float) -> dict[str, float]:
+    """Signing and posting, 64 at once."""
+    sink, port = await listen(lambda: Receiver(lambda head, body: None))
+    found = await _measured_by_itself("post", str(seconds), str(port))
+    sink.close()
+    return found
+
+
+async def _measured_by_itself(*arguments: str) -> dict[str, float]:
+    with folder() as where:
+        child = Child(where, "bench.parts", *arguments)
+        try:
+            found: dict[str, float] = await child.line()
+        finally:
+            child.kill()
+    return found
+
+
+PARTS = {
+    "accept, without database and delivery": accept_alone,
+    "two commits, in batches of 100": commits_alone,
+    "sign and POST, 64 at once": post_alone,
+}
+
+
+async def run(quick: bool) -> Found:
+    """30 s of the pipeline between two rounds of the parts."""
+    span, before, after = (0.5, 1, 0) if quick else (2.0, 2, 2)
+    alone: dict[str, list[dict[str, float]]] = {name: [] for name in PARTS}
+    for _ in range(before):
+        await _measure_parts(alone, span)
+    whole = await pipeline(2 if quick else 30)
+    for _ in range(after):
+        await _measure_parts(alone, span)
+    parts = {
+        name: {key: median(found[key] for found in runs) for key in ("per_second", "cpu_us")}
+        for name, runs in alone.items()
+    }
+    limit = 1 / sum(1 / part["per_second"] for part in parts.values())
+    share = whole["per_second"] / limit * 100
+    figures = {**whole, "limit_per_second": limit, "share_of_limit": share}
+    for (_, part), key in zip(parts.items(), ("accept", "commits", "post"), strict=True):
+        figures |= {f"{key}_per_second": part["per_second"], f"{key}_cpu_us": part["cpu_us"]}
+    checks: tuple[Check, ...] = (
+        fact("messages, end to end", whole["per_second"], "/s"),
+        fact("limit of the parts", limit, "/s"),
+        at_least("share of the limit", share, BAR, "%"),
+        fact("server's CPU per message", whole["cpu_us"], "µs"),
+    )
+    return Found(checks, figures, (_parts_table(parts, whole),))
+
+
+async def _measure_parts(alone: dict[str, list[dict[str, float]]], seconds: float) -> None:
+    for name, measure in PARTS.items():
+        alone[name].append(await measure(seconds))
+
+
+def _parts_table(parts: dict[str, dict[str, float]], whole: dict[str, float]) -> Table:
+    table = Table(title="What a message costs, by part")
+    for column in ("part", "alone, per second", "CPU µs"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for name, part in parts.items():
+        table.add_row(name, f"{part['per_second']:,.0f}", f"{part['cpu_us']:.0f}")
+    rest = whole["cpu_us"] - sum(part["cpu_us"] for part in parts.values())
+    table.add_row("engine: the rest of the whole", "", f"{rest:.0f}")
+    table.add_section()
+    table.add_row("whole", f"{whole['per_second']:,.0f}", f"{whole['cpu_us']:.0f}")
+    return table

@@ -1,0 +1,115 @@
+"""The benchmarks run: figures come out, and a failure is told."""
+
+import asyncio
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench import __main__ as bench
+from bench.harness import Failed, disk, filesystem
+from bench.kill import Ledger
+from bench.report import at_least, at_most
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "bench"]
+
+
+def test_a_quick_run_measures(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    done = subprocess.run(
+        [*COMMAND, "--quick", "throughput", "latency", "--json", results],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(results.read_text())
+    assert found["quick"] is True
+    assert found["machine"]["cores"] > 0
+    throughput, latency = found["scenarios"]
+    assert all(value > 0 for value in throughput["figures"].values()), throughput
+    assert all(value > 0 for value in latency["figures"].values()), latency
+    assert throughput["figures"]["limit_per_second"] < throughput["figures"]["post_per_second"]
+    assert latency["figures"]["p50_ms"] <= latency["figures"]["p99_ms"]
+    assert "published → received, p99" in done.stdout
+    assert "engine: the rest of the whole" in done.stdout
+
+
+def test_an_error_is_a_row_and_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(quick: bool) -> bench.report.Found:
+        raise Failed("the server is gone")
+
+    async def fine(quick: bool) -> bench.report.Found:
+        return bench.report.Found((at_most("waits", 12, 5, "ms"),), {"waits_ms": 12})
+
+    monkeypatch.setattr(bench, "SCENARIOS", {"broken": broken, "fine": fine})
+    results = tmp_path / "results.json"
+    assert asyncio.run(bench.run(["broken", "fine"], True, results)) == 1
+    shown = capsys.readouterr()
+    assert "the server is gone" in shown.err
+    assert "error" in shown.out
+    assert "short" in shown.out
+    first, second = json.loads(results.read_text())["scenarios"]
+    assert first["error"] == "Failed: the server is gone"
+    assert second["checks"] == [{"name": "waits", "bar": "≤ 5 ms", "measured": "12 ms", "ok": False}]
+
+
+def test_falling_short_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(quick: bool) -> bench.report.Found:
+        return bench.report.Found((at_least("rate", 1, 2, "/s"),), {"rate": 1})
+
+    monkeypatch.setattr(bench, "SCENARIOS", {"slow": slow})
+    assert asyncio.run(bench.run(["slow"], True, tmp_path / "results.json")) == 0
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    done = subprocess.run([*COMMAND, "troughput"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert "throughput" in done.stderr
+
+
+def test_a_benchmark_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
+    environ = os.environ | {"BENCH_DIR": str(tmp_path)}
+    command = [*COMMAND, "latency", "--json", tmp_path / "results.json"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        server = os.pidfd_open(_child_at_work(process, tmp_path))
+    finally:
+        process.kill()
+        process.wait()
+    ended, _, _ = select.select([server], [], [], 20)
+    os.close(server)
+    assert ended
+
+
+def _child_at_work(parent: subprocess.Popen[bytes], folder: Path) -> int:
+    """The server of a benchmark, as soon as it delivers."""
+    while not any(b'"event":"attempt"' in log.read_bytes() for log in folder.glob("*/server.log")):
+        assert parent.poll() is None, "the benchmark has ended"
+    return int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()[0])
+
+
+def test_a_duplicate_must_have_been_in_flight_at_a_kill_in_between() -> None:
+    ledger = Ledger()
+    ledger.accepted = {"a", "b", "c", "d"}
+    ledger.arrived = {"a": [0], "b": [0, 1], "c": [1, 2]}
+    ledger.in_flight = [{"b", "c"}, {"b"}]
+    assert ledger.lost == 1
+    assert ledger.duplicates() == (2, 1)
+
+
+def test_a_folder_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = next(
+        Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "tmpfs"
+    )
+    assert filesystem(memory) == "tmpfs"
+    monkeypatch.setenv("BENCH_DIR", str(memory))
+    with pytest.raises(Failed, match="in memory"):
+        disk()
