@@ -8,9 +8,9 @@ JSON as well.
 import contextlib
 import resource
 import socket
-from asyncio import BaseTransport
+from asyncio import BaseTransport, Transport
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
@@ -33,6 +33,33 @@ class _HeadTooLarge(Exception):
     """Raised inside the parser's callback: it makes the parser refuse the request."""
 
 
+class JoinedTransport:
+    """Sends the head of an answer together with what follows: one system call and one packet, where uvicorn makes two."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
+            # the body, be it empty, is written in the same turn of the loop
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -41,7 +68,7 @@ class Protocol(HttpToolsProtocol):
     _last_byte = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's is narrower than asyncio's
+        super().connection_made(cast(Transport, JoinedTransport(cast(Transport, transport))))
         self._arriving, self._last_byte = True, self.loop.time()
 
     def data_received(self, data: bytes) -> None:
