@@ -2,10 +2,14 @@
 
 from collections import deque
 
+from tenterhook.clock import SECOND
 from tenterhook.engine import limits
 from tenterhook.engine.breaker import is_open
 from tenterhook.model import Endpoint, Health, Outcome, Policy
 from tenterhook.store.base import Claimed
+
+LEASE_MARGIN = 2 * SECOND
+"""An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
 
 _PACED_SECONDS = 5
 """A throttled endpoint holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
@@ -20,7 +24,7 @@ class Lane:
 
     __slots__ = (
         "cap", "claiming", "endpoint", "health", "in_flight", "next_at", "policy", "queue", "reserved",
-        "resume", "window",
+        "resume", "timeout", "window",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, health: Health, policy: Policy) -> None:
@@ -39,6 +43,9 @@ class Lane:
         """Take over a changed endpoint: the very next attempt goes by it."""
         self.endpoint = endpoint
         self.cap = endpoint.concurrency or self.policy.concurrency
+        # a deadline that no lease outlasts would be claimed and handed back for ever
+        longest = self.policy.lease - 2 * LEASE_MARGIN
+        self.timeout = max(1, min(endpoint.timeout or self.policy.timeout, longest))
         self.window = min(self.window, self.cap)
 
     @property

@@ -23,6 +23,8 @@ MOVES: dict[State, dict[str, State]] = {
         "delivered": State.DELIVERED,
         "retried": State.DUE,
         "released": State.DUE,
+        "recovered": State.DUE,  # by the next start, after a death
+        "claimed": State.LEASED,  # once the lease has run out
         "exhausted": State.FAILED,
         "lapsed": State.FAILED,
         "cancelled": State.CANCELLED,

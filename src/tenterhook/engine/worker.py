@@ -19,7 +19,7 @@ from tenterhook.clock import MILLISECOND, SECOND, Clock, until
 from tenterhook.engine import limits
 from tenterhook.engine.breaker import is_open
 from tenterhook.engine.committer import Committer, Unstorable
-from tenterhook.engine.lane import Lane
+from tenterhook.engine.lane import LEASE_MARGIN, Lane
 from tenterhook.engine.lifecycle import step
 from tenterhook.engine.settle import Settled, expired_lease, settle
 from tenterhook.errors import StoreUnavailable
@@ -43,9 +43,6 @@ from tenterhook.store.base import Claim, Claimed, Page, Settlement, Store
 from tenterhook.store.base import Settled as Written
 
 log = logging.getLogger(__name__)
-
-LEASE_MARGIN = 2 * SECOND
-"""An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
 
 LANES_PER_ROUND = 64
 _PATIENCE = 50 * MILLISECOND
@@ -87,7 +84,8 @@ class Worker:
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
         self._lease = rng.getrandbits(62)
-        self._most, self._most_bytes = memory_deliveries, memory_bytes
+        # with room for none nothing would ever be sent
+        self._most, self._most_bytes = max(1, memory_deliveries), max(1, memory_bytes)
         self._held = self._held_bytes = 0
         self.in_flight = 0
 
@@ -214,7 +212,8 @@ class Worker:
     def _unhold(self, message: Message) -> None:
         self._held -= 1
         self._held_bytes -= len(message.payload)
-        self._feed_crowded()
+        if self._crowded:
+            self._feed_crowded()
 
     @property
     def _memory_full(self) -> bool:
@@ -225,7 +224,7 @@ class Worker:
         for _ in range(0 if self._memory_full else min(_TURNS_PER_END, len(self._crowded))):
             endpoint = next(iter(self._crowded))
             del self._crowded[endpoint]
-            self._schedule(endpoint)
+            self._push(self._clock.now(), endpoint)
 
     def _new_lease(self) -> int:
         self._lease = (self._lease + 1) & 0x3FFF_FFFF_FFFF_FFFF or 1
@@ -355,29 +354,28 @@ class Worker:
         if not lane.queue:
             return
         now = self._clock.now()
-        timeout = lane.endpoint.timeout or self._policy.timeout
         while lane.queue:
-            if (lane.queue[0].delivery.due_at or 0) - now < timeout + LEASE_MARGIN:
+            if (lane.queue[0].delivery.due_at or 0) - now < lane.timeout + LEASE_MARGIN:
                 self._spawn(self._release(lane.queue.popleft()))
                 continue
             share = limits.fair_share(self.in_flight, len(self._active), self._policy.global_concurrency)
             if not lane.may_start(now, share):
-                self._hold_up(lane, now, timeout)
+                self._hold_up(lane, now)
                 return
             claimed = lane.queue.popleft()
             lane.in_flight += 1
             self.in_flight += 1
             self._active.add(lane.endpoint.id)
-            self._spawn(self._attempt(lane, claimed, now, timeout))
+            self._spawn(self._attempt(lane, claimed, now, lane.timeout))
 
-    def _hold_up(self, lane: Lane, now: int, timeout: int) -> None:
+    def _hold_up(self, lane: Lane, now: int) -> None:
         if lane.endpoint.disabled or is_open(lane.health, now):
             self._release_queue(lane)
             return
         if lane.resume is None and lane.in_flight < limits.slots(lane.health, lane.window, now):
             self._starved[lane.endpoint.id] = None
         # at the latest when the lease becomes too short: one that runs out in the queue would count as an attempt
-        too_late = (lane.queue[0].delivery.due_at or 0) - timeout - LEASE_MARGIN + 1
+        too_late = (lane.queue[0].delivery.due_at or 0) - lane.timeout - LEASE_MARGIN + 1
         self._push(too_late if lane.resume is None else min(too_late, lane.resume), lane.endpoint.id)
 
     def _release_queue(self, lane: Lane) -> None:
@@ -398,11 +396,11 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attempt(self, lane: Lane, claimed: Claimed, started: int, timeout: int) -> None:
+    async def _attempt(self, lane: Lane, claimed: Claimed, started: int, deadline: int) -> None:
         endpoint = lane.endpoint
         try:
             sender = self._senders(endpoint.kind)
-            outcome = await sender.send(claimed.message, endpoint, deadline=timeout, now=started)
+            outcome = await sender.send(claimed.message, endpoint, deadline=deadline, now=started)
         except Exception as error:
             log.exception("the sender of %s failed on message %s", endpoint.id, claimed.message.id)
             outcome = Outcome(result=Result.RETRY, reason=Reason.INTERNAL, detail=type(error).__name__)
@@ -434,8 +432,8 @@ class Worker:
             started_at=started,
             outcome=outcome,
         )
+        self._feed_starved()  # first, or an endpoint with a long queue would take its own slot again and again
         self._pump(lane)
-        self._feed_starved()
         self._schedule(delivery.endpoint)
         written = await self._write(
             Settlement(

@@ -11,7 +11,7 @@ from functools import cache
 
 from msgspec.structs import replace
 
-from tenterhook.engine.lifecycle import PENDING
+from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import Conflict, IdempotencyInProgress
 from tenterhook.model import Delivery, State
 from tenterhook.store import rows
@@ -143,12 +143,12 @@ def promote(db: sqlite3.Connection, s: Settlement) -> Claimed | None:
     ).fetchone()
     if found is None or found[3] != State.WAITING.value:
         return None
-    state = State.LEASED if s.next_lease else State.DUE
-    due_at = s.next_until if s.next_lease else s.now
-    successor = replace(rows.delivery(found), state=state, due_at=due_at, lease=s.next_lease)
+    successor = step(rows.delivery(found), "promoted", due_at=s.now)
+    if s.next_lease:
+        successor = step(successor, "claimed", due_at=s.next_until, lease=s.next_lease)
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, lease = ? WHERE message = ? AND endpoint = ?",
-        (state.value, due_at, s.next_lease, successor.message, successor.endpoint),
+        (successor.state.value, successor.due_at, successor.lease, successor.message, successor.endpoint),
     )
     if not s.next_lease:
         return None
@@ -314,7 +314,7 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
     found = db.execute(_CLAIM, (c.endpoint, c.now, c.limit)).fetchall()
     claimed = []
     for row in found:
-        delivery = replace(rows.delivery(row[:_DELIVERY_WIDTH]), state=State.LEASED, due_at=c.until, lease=c.lease)
+        delivery = step(rows.delivery(row[:_DELIVERY_WIDTH]), "claimed", due_at=c.until, lease=c.lease)
         # whatever still carries a lease was taken from somebody who never reported
         claimed.append(Claimed(delivery, rows.message(row[_DELIVERY_WIDTH:]), expired=row[_LEASE] != 0))
     for chunk in _chunks([(row[0],) for row in found]):
