@@ -482,13 +482,13 @@ def test_https_only() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "says"),
     [
-        ("allow", "10.0.0.1/8", "host bits"),
+        ("allow", "10.0.0.1/8", "write 10.0.0.0/8"),
         ("allow", "10.0.0.0/33", "10.0.0.0/33"),
         ("allow", "localhost", "localhost"),
         ("allow", "fe80::1%eth0", "scope"),
         ("allow", "::ffff:10.0.0.0/104", "IPv4"),
         ("deny", "10.0.0.0/8;11.0.0.0/8", "10.0.0.0/8;11.0.0.0/8"),
-        ("nat64_prefixes", "10.0.0.0/8", "IPv6"),
+        ("nat64_prefixes", "10.0.0.0/8", "NAT64"),
         ("nat64_prefixes", "2600::/33", "length"),
         ("nat64_prefixes", "fd00::/96", "2000::/3"),
         ("ports", "0", "0"),
@@ -509,7 +509,7 @@ def test_settings_that_are_refused(key: str, text: str, says: str) -> None:
 
 
 def test_settings_are_lists_of_networks() -> None:
-    rules = Rules.parse(" 127.0.0.0/8,::1/128  10.1.2.3 ,", "\n10.0.0.0/8\n")
+    rules = Rules.parse(" 127.0.0.0/8,::1/128  10.1.2.3 ", "\n10.0.0.0/8\n")
     assert rules.allow == (
         IPv4Network("127.0.0.0/8"),
         IPv6Network("::1/128"),

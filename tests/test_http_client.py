@@ -197,6 +197,24 @@ async def test_a_long_body_is_cut_and_its_status_counts() -> None:
 
 
 @both_loops
+async def test_a_long_body_in_the_smallest_chunks_takes_no_longer_the_longer_it_is() -> None:
+    size = 800_000
+    answer = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * size + b"0\r\n\r\n"
+    async with answering(answer) as receiver, client(Limits(body=size)) as made:
+        outcome = await post(made, receiver)
+    assert (outcome.result, outcome.response_body == b"x" * size) == (Result.OK, True)
+    assert type(outcome.response_body) is bytes
+
+
+@both_loops
+async def test_interim_answers_leave_the_answer_its_room() -> None:
+    interim = b"HTTP/1.1 103 X\r\n" + b"Link: " + b"x" * 30_000 + b"\r\n\r\n"
+    async with answering(interim * 10 + OK) as receiver, client() as made:
+        outcome = await post(made, receiver)
+    assert (outcome.result, outcome.status, outcome.response_body) == (Result.OK, 200, b"ok")
+
+
+@both_loops
 async def test_a_body_at_the_limit_is_whole() -> None:
     limits = Limits(body=10)
     async with (

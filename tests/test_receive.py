@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import tracemalloc
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
 from tenterhook.model import Request
 from tenterhook.receive import Outcome, Reason, Verdict
+from tenterhook.receive.facts import fields
 from tenterhook.receive.provider import Provider, parse
 from tenterhook.signing import generate_key_pair
 
@@ -390,6 +393,36 @@ def test_an_unsigned_challenge_is_answered_before_any_proof() -> None:
         assert asked(query, method).reply == receive.Reply(403)
     assert asked(b"mode=subscribe&challenge=a", "POST").reason == Reason.MISSING_SIGNATURE
     assert asked(b"mode=subscribe&mode=subscribe&challenge=a").reason == Reason.MISSING_SIGNATURE
+
+
+ESCAPES = st.sampled_from(
+    [b"%", b"%41", b"%2b", b"%25", b"=", b"=41", b"=\n", b"+", b"\r\n", b" ", b"_", b"\x00", b"\xff", b"4"]
+)
+
+
+@given(st.lists(ESCAPES).map(b"".join))
+def test_fields_are_decoded_as_urllib_decodes_them(value: bytes) -> None:
+    assert fields(b"a=" + value) == {b"a": [unquote_to_bytes(value.replace(b"+", b" "))]}
+
+
+def test_a_large_form_takes_little_more_memory_than_its_own_size() -> None:
+    value = b"%22ab%22%3A%5B%5D%2C" * 100_000
+    tracemalloc.start()
+    try:
+        assert fields(b"payload=" + value) == {b"payload": [b'"ab":[],' * 100_000]}
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(value)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [b"%" * 200_000, b"a%zz" * 200_000])
+def test_text_that_is_hardly_percent_encoded_is_left_alone(value: bytes) -> None:
+    assert fields(b"a=" + value) == {b"a": [value]}
+
+
+def test_a_huge_event_type_is_cut_before_it_is_cleaned() -> None:
+    found = verify("github", github(b'{"action":"' + b"%" * 2_000_000 + b'"}', X_GitHub_Event="issues"))
+    assert found.event_type == "github.issues." + "_" * 242
 
 
 def test_json_documents() -> None:

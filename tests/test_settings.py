@@ -129,6 +129,7 @@ def test_policy_takes_every_field_from_its_setting() -> None:
         ("allow_networks", "10.0.0.0/33"),
         ("allow_networks", "fe80::1%eth0"),
         ("allow_networks", "10.0.0.0/8,"),
+        ("deny_networks", "::ffff:10.0.0.0/104"),
         ("allow_names", "a/b"),
         ("nat64", "64:ff9b::/64"),
         ("nat64", "10.0.0.0/8"),
@@ -142,6 +143,7 @@ def test_policy_takes_every_field_from_its_setting() -> None:
         ("lease", "15"),
         ("endpoint_concurrency", "0"),
         ("max_payload", "1M"),
+        ("max_response", "1023B"),
         ("log_level", "loud"),
     ],
 )

@@ -102,6 +102,13 @@ async def test_the_secret_is_in_no_part_of_an_outcome(status: int, body: bytes) 
     assert b"X-Was: /services/***" in outcome.response_head
 
 
+async def test_a_secret_that_would_be_cut_in_two_is_not_shown_in_part() -> None:
+    async with serving(502, b"x" * 70 + b" cannot POST " + PATH.encode()) as server:
+        outcome = await attempt(endpoint(server.port), message())
+    assert "T000" not in outcome.detail
+    assert outcome.detail.startswith("unexpected answer: 502 xxx")
+
+
 async def test_a_server_that_is_not_there() -> None:
     async with serving(200, b"ok") as server:
         port = server.port
@@ -128,6 +135,8 @@ async def test_a_server_that_is_not_there() -> None:
         (403, b"<html>proxy</html>", Result.RETRY),
         (404, b"no_service", Result.GONE),
         (404, b"channel_not_found", Result.GONE),
+        (404, b"<html>no such page</html>", Result.RETRY),
+        (404, b"", Result.RETRY),
         (410, b"channel_is_archived", Result.GONE),
         (413, b"", Result.DROP),
         (429, b"rate_limited", Result.SLOW_DOWN),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
+from tenterhook.observe import Instrument
 from tenterhook.store.base import Accept, Accepted
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
@@ -91,4 +93,21 @@ async def test_reads_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     assert await asyncio.wait_for(store.get_application(app.id), 2) == app
     other.execute("ROLLBACK")
     other.close()
+    await store.close()
+
+
+async def test_one_piece_of_work_that_cannot_be_stored_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "t.db", VAULT)
+    app = new_app()
+    await store.create_application(app)
+    committer = Committer(store, Instrument())
+    committer.start()
+    stored, other = new_message(app), new_message(app)
+    await committer.accept(Accept(stored))
+    answers = await asyncio.gather(
+        committer.accept(Accept(stored)), committer.accept(Accept(other)), return_exceptions=True
+    )
+    assert isinstance(answers[0], Unstorable)
+    assert answers[1] == Accepted(other.id)
+    await committer.close()
     await store.close()

@@ -2,9 +2,11 @@
 
 import json
 import re
+import tracemalloc
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -416,6 +418,57 @@ def test_long_texts_stay_within_the_limits(name: str, filler: str) -> None:
     assert len(attachment.get("fields", [])) <= 10
     assert all(len(value) <= 2_000 for value in fields(attachment).values())
     assert len(json.dumps(made)) < 40_000
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_a_value_as_json_is_the_beginning_of_all_of_it(value: object) -> None:
+    whole = json.dumps(value, ensure_ascii=False, indent=2)
+    assert Writer(SLACK).json(value, 40) == Writer(SLACK).block(whole, 40)
+
+
+@pytest.mark.parametrize(
+    "value", ["<b>" * 1_000_000, [1] * 1_000_000, {"a": "b" * 3_000_000}], ids=["text", "list", "object"]
+)
+def test_of_a_huge_value_only_the_beginning_is_worked_on(value: object) -> None:
+    writer = Writer(SLACK)
+    tracemalloc.start()
+    try:
+        for write in (writer.escaped, writer.cut, writer.line, writer.bold, writer.code, writer.markdown):
+            assert len(str(write(value))) < 100_000
+        if not isinstance(value, str):
+            assert len(writer.json(value).text) < 3_000
+        assert tracemalloc.get_traced_memory()[1] < 15_000_000
+    finally:
+        tracemalloc.stop()
+
+
+COMMIT = {"id": "c" * 40, "message": "m" * 1_000, "url": "https://github.com/a/b/commit/c"}
+
+
+def test_of_a_huge_payload_the_members_that_fit_are_shown() -> None:
+    document = payload("push.default") | {"commits": [COMMIT] * 3_000}
+    assert shown("github.push", document)["pretext"] == f"Push by {WHO}"
+    form = message(
+        "github.push", b"payload=" + quote(json.dumps(document)).encode(), "application/x-www-form-urlencoded"
+    )
+    assert render(form) == render(message("github.push", document))
+    small = payload("push.default") | {"commits": [COMMIT] * 1_000}
+    assert "1000 new commits" in shown("github.push", small)["pretext"]
+
+
+def test_a_huge_payload_of_an_application_shows_its_beginning() -> None:
+    assert '"b": 1' in shown("app.event", {"a": "x" * 3_000_000, "b": 1})["text"]
+    assert "[1, 1, 1" in shown("app.event", [1] * 1_000_000)["text"]
+
+
+def test_a_push_that_lacks_a_part_is_not_called_a_deletion() -> None:
+    document = payload("push.default") | {"commits": [COMMIT]}
+    del document["created"]
+    assert shown("github.push", document)["pretext"] == f"Push by {WHO}"
 
 
 def test_limits_apply_along_paths() -> None:

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from tenterhook.clock import SECOND
 from tenterhook.model import Endpoint, Message, Outcome, Reason, Result, Secret
-from tenterhook.senders.webhook import WebhookSender, message_lines, user_agent
+from tenterhook.senders.webhook import LONGEST_CONTENT_TYPE, WebhookSender, message_lines, user_agent
 from tests.receiver import DEADLINE, OK, Receiver, answering, both_loops, client
 
 FIRST = "whsec_" + "QUJD" * 8
@@ -149,6 +149,18 @@ def test_lines_about_the_message(content_type: str, event_type: str, lines: byte
 def test_no_message_makes_a_third_line(content_type: str, event_type: str) -> None:
     assert message_lines(content_type, event_type).count(b"\r\n") == 2
     assert message_lines(content_type, event_type).count(b"\n") == 2
+
+
+@both_loops
+async def test_a_content_type_of_any_length_is_bounded() -> None:
+    async with answering(OK) as receiver, client() as made:
+        sender = WebhookSender(made)
+        message_lines.cache_clear()
+        for size in (LONGEST_CONTENT_TYPE - 2, LONGEST_CONTENT_TYPE - 1, 60_000):
+            await send(sender, endpoint(receiver, Secret(FIRST)), replace(MESSAGE, content_type="a/" + "b" * size))
+        shown = [headers_of(head)["content-type"] for head, _ in receiver.requests]
+    assert shown == ["a/" + "b" * (LONGEST_CONTENT_TYPE - 2), "application/octet-stream", "application/octet-stream"]
+    assert message_lines.cache_info().currsize == 2
 
 
 @both_loops

@@ -6,16 +6,17 @@ The tables follow the IANA special-purpose registries (RFC 6890 and its successo
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
-from tenterhook.errors import ConfigurationError
+from tenterhook.errors import ConfigurationError, Invalid
+from tenterhook.setting_kinds import Network, items, parse_names, parse_nat64, parse_networks
 from tenterhook.urls import Address, Target, write
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_T = TypeVar("_T")
 
 MAX_ADDRESSES = 32
 
@@ -134,8 +135,6 @@ REFUSED_V6 = _blocks(
 )
 _ISATAP = frozenset((0x0000_5EFE, 0x0200_5EFE))
 NAT64_PREFIX = ipaddress.IPv6Network("64:ff9b::/96")
-_NAT64_LENGTHS = frozenset((32, 40, 48, 56, 64, 96))
-MAPPED_PREFIX = ipaddress.IPv6Network("::ffff:0:0/96")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _PUBLIC = Verdict(True, Rule.PUBLIC, "a public address")
 
@@ -148,7 +147,6 @@ NEVER_NAMES = ("onion", "invalid", "alt")
 REFUSED_PORTS = frozenset(
     (1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080)
 )
-_NAME_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -187,16 +185,16 @@ class Rules(msgspec.Struct, frozen=True):
         allowed_names: str = "",
         ports: str = "",
     ) -> Self:
-        """Rules from the text of settings: lists with commas or spaces between. Raises ConfigurationError."""
+        """Rules from text in the form of the settings. Raises ConfigurationError, naming the parameter."""
         return cls(
-            allow=tuple(_network("allow", text) for text in _words(allow)),
-            deny=tuple(_network("deny", text) for text in _words(deny)),
+            allow=_read("allow", parse_networks, allow),
+            deny=_read("deny", parse_networks, deny),
             nat64=nat64,
             own=frozenset(own),
             https_only=https_only,
-            allowed_names=tuple(_name_pattern(text) for text in _words(allowed_names)),
-            ports=_ports(ports) if ports.strip() else None,
-            nat64_prefixes=tuple(_nat64_prefix(text) for text in _words(nat64_prefixes)),
+            allowed_names=_read("allowed_names", parse_names, allowed_names),
+            ports=frozenset(_read("ports", _parse_ports, ports)) or None,
+            nat64_prefixes=_read("nat64_prefixes", parse_nat64, nat64_prefixes),
         )
 
     @property
@@ -369,48 +367,19 @@ def _loopback_allowed(rules: Rules) -> bool:
     )
 
 
-_SEPARATORS = re.compile(r"[,\s]+")
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in _SEPARATORS.split(text) if word]
-
-
-def _network(key: str, text: str) -> Network:
+def _read(key: str, parse_list: Callable[[str], tuple[_T, ...]], text: str) -> tuple[_T, ...]:
     try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{key}: {text!r} is not a network such as 10.0.0.0/8 ({error}).") from None
-    if isinstance(network, ipaddress.IPv6Network):
-        if network.network_address.scope_id is not None:
-            raise ConfigurationError(f"{key}: {text!r} has a scope; scoped addresses are never reached.")
-        if network.subnet_of(MAPPED_PREFIX):
-            raise ConfigurationError(f"{key}: {text!r} is IPv4-mapped; write the IPv4 network instead.")
-    return network
+        return parse_list(text.strip()) if text.strip() else ()
+    except Invalid as wrong:
+        raise ConfigurationError(f"{key}: {wrong.detail}") from None
 
 
-def _nat64_prefix(text: str) -> ipaddress.IPv6Network:
-    network = _network("nat64_prefixes", text)
-    if not isinstance(network, ipaddress.IPv6Network) or network.prefixlen not in _NAT64_LENGTHS:
-        raise ConfigurationError(f"nat64_prefixes: {text!r} is not an IPv6 prefix of length 32, 40, 48, 56, 64 or 96.")
-    if network != NAT64_PREFIX and not network.subnet_of(GLOBAL_V6):
-        raise ConfigurationError(f"nat64_prefixes: {text!r} is neither {NAT64_PREFIX} nor inside {GLOBAL_V6}.")
-    return network
-
-
-def _name_pattern(text: str) -> str:
-    name = text.lower().removesuffix(".")
-    if not _NAME_PATTERN.fullmatch(name):
-        raise ConfigurationError(f"allowed_names: {text!r} is not a host name such as hooks.internal or *.internal.")
-    return name
-
-
-def _ports(text: str) -> frozenset[int]:
-    found: set[int] = set()
-    for word in _words(text):
+def _parse_ports(text: str) -> tuple[int, ...]:
+    found: list[int] = []
+    for word in items(text):
         low, dash, high = word.partition("-")
         bounds = [int(part) if _PORT.fullmatch(part) else 0 for part in ((low, high) if dash else (low, low))]
         if not 1 <= bounds[0] <= bounds[1] <= 65_535:
-            raise ConfigurationError(f"ports: {word!r} is not a port such as 443, nor a range such as 8000-8999.")
-        found.update(range(bounds[0], bounds[1] + 1))
-    return frozenset(found)
+            raise Invalid(f"{word!r} is not a port such as 443, nor a range such as 8000-8999")
+        found += range(bounds[0], bounds[1] + 1)
+    return tuple(found)

@@ -13,6 +13,9 @@ from msgspec import Struct
 from tenterhook.clock import SECOND, from_rfc3339
 
 ELLIPSIS = "…"
+MAX_TEXT = 16_384
+"""So much of a value is looked at: no message is longer, and a payload may be huge."""
+
 MAX_VALUE = 500
 MAX_LABEL = 250
 MAX_LINK = 2_000
@@ -71,7 +74,7 @@ def text_of(value: object) -> str:
     """A value of a JSON document as people read it; nothing for null."""
     match value:
         case str():
-            return clean(value)
+            return clean(value[:MAX_TEXT])
         case None:
             return ""
         case bool():
@@ -81,7 +84,7 @@ def text_of(value: object) -> str:
         case Rendered():
             return value.plain
         case list() | dict():
-            return clean(_json(value, None))
+            return clean(_json(value, None, MAX_TEXT))
         case _:
             return ""
 
@@ -190,7 +193,7 @@ class Writer:
 
     def json(self, value: object, size: int = 2_500) -> Rendered:
         """A value as indented JSON in code font."""
-        return self.block(_json(value, 2), size)
+        return self.block(_json(value, 2, MAX_TEXT), size)
 
     def markdown(self, value: object, size: int = 1_000) -> Rendered:
         """GitHub's Markdown, simply: comments go; headings, bold, bullets and links are shown, each link with its URL."""
@@ -260,8 +263,15 @@ def span(start: object, end: object) -> str:
     return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"
 
 
-def _json(value: object, indent: int | None) -> str:
+def _json(value: object, indent: int | None, most: int) -> str:
+    """The first `most` characters of a value as JSON; empty if it cannot be written as such."""
+    pieces, size = [], 0
     try:
-        return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=indent, default=str).iterencode(value):
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                break
     except (ValueError, TypeError, RecursionError):
         return ""
+    return "".join(pieces)[:most]

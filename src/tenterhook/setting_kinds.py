@@ -26,6 +26,7 @@ TOML_NAMES: dict[type, str] = {
 _NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)  # RFC 6052, section 2.2
 _WELL_KNOWN_NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL = IPv6Network("2000::/3")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class Kind(Struct, frozen=True):
@@ -180,15 +181,17 @@ def _network(text: str) -> Network:
         raise Invalid(f"{text!r} has a scope: leave out the % and what follows")
     if "/" in text and ip_network(text.partition("/")[0]).network_address != loose.network_address:
         raise Invalid(f"{text!r} has bits set after its prefix: write {loose}")
+    if isinstance(loose, IPv6Network) and loose.subnet_of(_MAPPED):
+        raise Invalid(f"{text!r} is IPv4-mapped and would match nothing: write the IPv4 network")
     return loose
 
 
 def parse_names(text: str) -> tuple[str, ...]:
     """Host names, or `*.` and a suffix. Raises Invalid."""
     for name in (names := items(text)):
-        if not re.fullmatch(r"(?i:(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)", name):
+        if not re.fullmatch(r"(?i:(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?)", name):
             raise Invalid(f"{name!r} is not a host name: write name, name.example or *.example")
-    return tuple(name.lower() for name in names)
+    return tuple(name.lower().removesuffix(".") for name in names)
 
 
 def parse_nat64(text: str) -> tuple[IPv6Network, ...]:

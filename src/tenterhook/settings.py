@@ -151,7 +151,8 @@ class Settings(Masked, frozen=True, kw_only=True):
     )
     max_payload: Annotated[int, size(1, 1 << 30), "The largest message that the API accepts."] = 1 << 20
     max_received: Annotated[int, size(1, 1 << 30), "The largest request that a source accepts."] = 25 << 20
-    max_response: Annotated[int, size(0, 64 << 20), "How much of an answer is kept with its attempt."] = 16 << 10
+    # at least what the words of a chat service need: they say whether it took the message
+    max_response: Annotated[int, size(1 << 10, 64 << 20), "How much of an answer is kept with its attempt."] = 16 << 10
     rejections_kept: Annotated[int, whole(0, 1_000_000), "How many rejected requests are kept for each source."] = 1_000
     rejection_body: Annotated[int, size(0, 64 << 20), "How much of the body of a rejected request is kept."] = 64 << 10
     memory_deliveries: Annotated[

@@ -109,6 +109,7 @@ _UNFIT = (TemplateError, TypeError, ValueError, RecursionError)
 _TAG = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+_NAME = re.compile(r"[^\W\d]\w*")
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -124,6 +125,9 @@ class Templates:
         self._marked = _compiled(name, file, marked, marked.escaped)
         self._plain = _compiled(name, file, plain, plain.escaped)
         self._raw = _compiled(name, file, plain, text_of)
+        # each part that is rendered takes all variables over, and a payload may have thousands of members
+        words = {word for _, template in _parts_of(file) for word in _NAME.findall(template)}
+        self._names = words - {"self"}  # the template engine's own first argument
 
     def render(self, event: str, payload: object, *, event_type: str, text: str = "", now: int) -> Card | None:
         """The card of an event (as the file names it) with its payload; None where the file wants no message.
@@ -131,9 +135,9 @@ class Templates:
         `text` is what to show of a payload that is not JSON, `now` the time (µs UTC) where the payload names none.
         Raises LookupError if the file has no message for this.
         """
-        variables = {**payload} if isinstance(payload, dict) else {}
+        members = payload if isinstance(payload, dict) else {}
+        variables = {name: members[name] for name in self._names if name in members}
         variables |= {"payload": payload, "event": event_type, "text": text}
-        variables.pop("self", None)  # the template engine's own first argument
         marked = _Evaluation(self._marked, self._file.values, variables)
         for number, row in enumerate(self._file.message):
             if not _matches(row.event, event) or not marked.text(f"{number}.when"):
@@ -278,18 +282,24 @@ def _as_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _parts_of(file: TemplateFile) -> Iterator[tuple[str, str]]:
+    """The templates of a file, by the names under which they are rendered."""
+    for key, expression in file.values.items():
+        yield f"values.{key}", f"{{{{ {expression} }}}}"
+    for part in Defaults.__struct_fields__:
+        yield f"defaults.{part}", getattr(file.defaults, part)
+    for number, row in enumerate(file.message):
+        yield f"{number}.when", f"{{% if {row.when or 'true'} %}}yes{{% endif %}}"
+        for part in _PARTS:
+            yield f"{number}.{part}", getattr(row, part) or ""
+        for place, field in enumerate(row.fields):
+            yield f"{number}.fields.{place}", field.value
+
+
 def _compiled(name: str, file: TemplateFile, writer: Writer, finalizer: Callable[[Any], str]) -> Environment:
     environment = _environment(writer.filters(), finalizer)
-    for key, expression in file.values.items():
-        _add(environment, name, f"values.{key}", f"{{{{ {expression} }}}}")
-    for part in Defaults.__struct_fields__:
-        _add(environment, name, f"defaults.{part}", getattr(file.defaults, part))
-    for number, row in enumerate(file.message):
-        _add(environment, name, f"{number}.when", f"{{% if {row.when or 'true'} %}}yes{{% endif %}}")
-        for part in _PARTS:
-            _add(environment, name, f"{number}.{part}", getattr(row, part) or "")
-        for place, field in enumerate(row.fields):
-            _add(environment, name, f"{number}.fields.{place}", field.value)
+    for part, template in _parts_of(file):
+        _add(environment, name, part, template)
     return environment
 
 

@@ -262,7 +262,34 @@ class StoreContract:
         rest = await store.next_dues(first[-1][0], 3)
         assert first + rest == [(e.id, NOW + n) for n, e in enumerate(endpoints)]
 
+    async def test_a_recovered_delivery_is_claimed_once_as_expired_and_its_old_lease_is_worth_nothing(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        leased = await self.leased(store, app, endpoint)
+        await self.end_leases(store)
+        late = Settlement(step(leased, "delivered"), leased.lease, new_attempt(leased), now=NOW)
+        (claimed,) = (await self.claim(store, endpoint, now=NOW + LEASE, lease=9)).claimed
+        assert claimed.expired
+        assert await store.commit([late]) == [Settled(False)]
+        done = Settlement(step(claimed.delivery, "delivered"), 9, now=NOW)
+        assert await store.commit([done]) == [Settled(True)]
+
+    async def end_leases(self, store: Store) -> None:
+        """What a start does; a store that is shared waits for the leases to end instead."""
+        await store.recover(NOW)
+
     # settling
+
+    async def test_a_settlement_that_is_written_twice_changes_nothing(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        leased = await self.leased(store, app, endpoint)
+        settlement = Settlement(step(leased, "delivered"), leased.lease, new_attempt(leased), now=NOW)
+        assert await store.commit([settlement]) == [Settled(True)]
+        other = new_message(app)
+        again = await store.commit([settlement, Accept(other)])
+        assert again == [Settled(False), Accepted(other.id)]
+        assert len(await store.list_attempts(app.id, Cursor(limit=9), message=leased.message)) == 1
 
     async def leased(self, store: Store, app: Application, endpoint: Endpoint) -> Delivery:
         message = new_message(app)

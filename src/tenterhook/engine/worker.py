@@ -8,7 +8,6 @@ Deadlines and wake-ups go through one heap of (instant, endpoint): entries are h
 """
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, until
 from tenterhook.engine import limits
+from tenterhook.engine.agenda import Agenda, Memory
 from tenterhook.engine.breaker import is_open
 from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.engine.lane import LEASE_MARGIN, Lane
@@ -74,9 +74,8 @@ class Worker:
         self._instrument, self._policy, self._disabled = instrument, policy, disabled
         self._lanes: dict[str, Lane] = {}
         self._due: dict[str, int] = {}  # endpoint → when the database next has something for it
-        self._heap: list[tuple[int, str]] = []
-        self._scheduled: dict[str, int] = {}  # the one entry of the heap that counts, per endpoint
-        self._wake = asyncio.Event()
+        self._agenda = Agenda()
+        self._memory = Memory(memory_deliveries, memory_bytes)
         self._starved: dict[str, None] = {}  # have work in memory and no slot
         self._crowded: dict[str, None] = {}  # have work in the database and no memory
         self._active: set[str] = set()
@@ -84,9 +83,6 @@ class Worker:
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
         self._lease = rng.getrandbits(62)
-        # with room for none nothing would ever be sent
-        self._most, self._most_bytes = max(1, memory_deliveries), max(1, memory_bytes)
-        self._held = self._held_bytes = 0
         self.in_flight = 0
 
     # life
@@ -99,7 +95,7 @@ class Worker:
     async def stop(self, timeout: int) -> None:
         """Start nothing more, hand back what waits, give what is in flight `timeout` µs to end."""
         self._stopping = True
-        self._wake.set()
+        self._agenda.wake.set()
         if self._runner is not None:
             await self._runner
         for lane in self._lanes.values():
@@ -153,10 +149,10 @@ class Worker:
 
     def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
         lane = self._lanes.get(endpoint.id)
-        leased = lane is not None and not self._stopping and not self._memory_full and lane.admits(now)
+        leased = lane is not None and not self._stopping and not self._memory.full and lane.admits(now)
         if leased and lane is not None:
             lane.reserved += 1
-            self._hold(message)
+            self._memory.hold(message)
         return Delivery(
             message=message.id,
             endpoint=endpoint.id,
@@ -179,7 +175,7 @@ class Worker:
                 if stored and delivery.endpoint not in waiting:
                     self._enqueue(Claimed(delivery, message))
                 else:
-                    self._unhold(message)
+                    self._let_go(message)
             elif stored and delivery.endpoint not in waiting:
                 self.note_due(delivery.endpoint, delivery.due_at or 0)
 
@@ -205,26 +201,17 @@ class Worker:
 
     # memory
 
-    def _hold(self, message: Message) -> None:
-        self._held += 1
-        self._held_bytes += len(message.payload)
-
-    def _unhold(self, message: Message) -> None:
-        self._held -= 1
-        self._held_bytes -= len(message.payload)
+    def _let_go(self, message: Message) -> None:
+        self._memory.let_go(message)
         if self._crowded:
             self._feed_crowded()
 
-    @property
-    def _memory_full(self) -> bool:
-        return self._held >= self._most or self._held_bytes >= self._most_bytes
-
     def _feed_crowded(self) -> None:
         """There is room in memory: those that found none take turns."""
-        for _ in range(0 if self._memory_full else min(_TURNS_PER_END, len(self._crowded))):
+        for _ in range(0 if self._memory.full else min(_TURNS_PER_END, len(self._crowded))):
             endpoint = next(iter(self._crowded))
             del self._crowded[endpoint]
-            self._push(self._clock.now(), endpoint)
+            self._agenda.push(self._clock.now(), endpoint)
 
     def _new_lease(self) -> int:
         self._lease = (self._lease + 1) & 0x3FFF_FFFF_FFFF_FFFF or 1
@@ -242,41 +229,28 @@ class Worker:
             if lane.endpoint.disabled or lane.claiming:
                 return
             due = max(due, lane.health.open_until or 0)
-        self._push(due, endpoint)
-
-    def _push(self, instant: int, endpoint: str) -> None:
-        known = self._scheduled.get(endpoint)
-        if known is not None and known <= instant:
-            return
-        self._scheduled[endpoint] = instant
-        if not self._heap or instant < self._heap[0][0]:
-            self._wake.set()
-        heapq.heappush(self._heap, (instant, endpoint))
+        self._agenda.push(due, endpoint)
 
     def next_wakeup(self) -> int | None:
         """The next instant at which something can be done without an outside event (µs UTC)."""
-        return self._heap[0][0] if self._heap else None
+        return self._agenda.next_wakeup()
 
     async def _run(self) -> None:
         while not self._stopping:
-            self._wake.clear()
+            self._agenda.wake.clear()
             now = self._clock.now()
             claims = await self._ready(now)
             if claims:
                 await self._claim(claims)
                 continue
             wakeup = self.next_wakeup()
-            await until(self._wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
+            await until(self._agenda.wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
 
     async def _ready(self, now: int) -> list[tuple[Lane, Claim]]:
         """Take what has come up from the heap: start what only waited for time, and say what to claim."""
         claims: list[tuple[Lane, Claim]] = []
         asked = 0
-        while self._heap and self._heap[0][0] <= now and len(claims) < LANES_PER_ROUND:
-            instant, endpoint = heapq.heappop(self._heap)
-            if self._scheduled.get(endpoint) != instant:
-                continue
-            del self._scheduled[endpoint]
+        while len(claims) < LANES_PER_ROUND and (endpoint := self._agenda.pop(now)) is not None:
             lane = self._lanes.get(endpoint) or await self._load(endpoint)
             if lane is None:
                 continue
@@ -288,8 +262,8 @@ class Worker:
                 self._schedule(endpoint)
                 continue
             room = lane.room(now)
-            limit = min(room, self._most - self._held - asked)
-            if room > 0 and (limit <= 0 or self._memory_full):
+            limit = min(room, self._memory.room - asked)
+            if room > 0 and (limit <= 0 or self._memory.full):
                 self._crowded[endpoint] = None
             elif room > 0:
                 lane.claiming = True
@@ -305,7 +279,7 @@ class Worker:
         try:
             found = await self._store.load_endpoint(endpoint)
         except StoreUnavailable:
-            self._push(self._clock.now() + SECOND, endpoint)
+            self._agenda.push(self._clock.now() + SECOND, endpoint)
             return None
         if found is None:
             self._due.pop(endpoint, None)
@@ -318,7 +292,7 @@ class Worker:
         for (lane, claim), page in zip(claims, pages, strict=True):
             lane.claiming = False
             if isinstance(page, BaseException):
-                self._push(self._clock.now() + SECOND, claim.endpoint)
+                self._agenda.push(self._clock.now() + SECOND, claim.endpoint)
                 continue
             self._take(lane, claim, page)
 
@@ -328,7 +302,7 @@ class Worker:
         else:
             self._due[claim.endpoint] = page.next_due
         for claimed in page.claimed:
-            self._hold(claimed.message)
+            self._memory.hold(claimed.message)
             if claimed.expired:
                 self._spawn(self._settle(lane, claimed, claim.now, expired_lease()))
             elif claimed.delivery.expires_at <= claim.now:
@@ -376,7 +350,7 @@ class Worker:
             self._starved[lane.endpoint.id] = None
         # at the latest when the lease becomes too short: one that runs out in the queue would count as an attempt
         too_late = (lane.queue[0].delivery.due_at or 0) - lane.timeout - LEASE_MARGIN + 1
-        self._push(too_late if lane.resume is None else min(too_late, lane.resume), lane.endpoint.id)
+        self._agenda.push(too_late if lane.resume is None else min(too_late, lane.resume), lane.endpoint.id)
 
     def _release_queue(self, lane: Lane) -> None:
         while lane.queue:
@@ -405,7 +379,7 @@ class Worker:
             log.exception("the sender of %s failed on message %s", endpoint.id, claimed.message.id)
             outcome = Outcome(result=Result.RETRY, reason=Reason.INTERNAL, detail=type(error).__name__)
         except asyncio.CancelledError:
-            self._unhold(claimed.message)
+            self._let_go(claimed.message)
             raise
         self.in_flight -= 1
         lane.ended(outcome)
@@ -447,7 +421,7 @@ class Worker:
                 next_until=now + self._policy.lease,
             )
         )
-        self._unhold(claimed.message)
+        self._let_go(claimed.message)
         if written is not None:
             self._settled(verdict, attempt, written)
 
@@ -462,7 +436,7 @@ class Worker:
 
     def _promoted(self, written: Written) -> None:
         if written.promoted is not None:
-            self._hold(written.promoted.message)
+            self._memory.hold(written.promoted.message)
             self._enqueue(written.promoted)
 
     def _switch_off(self, lane: Lane, reason: str) -> None:
@@ -475,7 +449,7 @@ class Worker:
         now = self._clock.now()
         released = step(claimed.delivery, "released", due_at=now)
         written = await self._write(Settlement(released, claimed.delivery.lease, now=now))
-        self._unhold(claimed.message)
+        self._let_go(claimed.message)
         if written is not None and written.kept:
             self.note_due(released.endpoint, now)
             self._schedule(released.endpoint)
@@ -492,7 +466,7 @@ class Worker:
                 next_until=now + self._policy.lease,
             )
         )
-        self._unhold(claimed.message)
+        self._let_go(claimed.message)
         if written is not None and written.kept:
             self._instrument.signalled(
                 Signal("message.attempt.exhausted", ended.app, ended.endpoint, ended.message, "lapsed")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tenterhook.errors import Invalid
 from tenterhook.model import Request
-from tenterhook.receive.facts import Facts, decoded, fields, is_form
+from tenterhook.receive.facts import Facts, decoded, decoded_within, fields, is_form
 from tenterhook.receive.meaning import Challenge, dedup_key, event_type
 from tenterhook.receive.proof import Proof, Row, prove
 from tenterhook.receive.provider import Option, Provider, Sample
@@ -87,13 +87,18 @@ def _check_secret(provider: Provider, rows: Sequence[Row], secret: str) -> None:
         raise Invalid(f"this is no kind of secret that {provider.title} uses")
 
 
-def json_document(provider: Provider, content_type: str, body: bytes) -> object | None:
-    """The JSON of a received body: the body itself, or the form field in which this provider puts it; None if none."""
+def json_document(provider: Provider, content_type: str, body: bytes, most: int | None = None) -> object | None:
+    """The JSON of a received body: the body itself, or the form field in which this provider puts it; None if none.
+
+    With `most`, of a larger document only the members that fit into so many bytes together.
+    """
     field = provider.json_field
     if field and is_form(content_type.encode("utf-8", "surrogatepass")):
         values = fields(body).get(field.encode(), [])
-        return decoded(values[0]) if len(values) == 1 else None
-    return decoded(body)
+        if len(values) != 1:
+            return None
+        body = values[0]
+    return decoded(body) if most is None else decoded_within(body, most)
 
 
 def _handshake(rules: Rules, facts: Facts, *, signed: bool) -> Challenge | None:

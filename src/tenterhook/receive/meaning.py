@@ -132,13 +132,13 @@ def event_type(parts: tuple[bytes, ...], namespace: str, fallback: str) -> str:
     if not text:
         return fallback
     if namespace:
-        text = f"{namespace}.{text.lower()}"
+        text = f"{namespace}.{text[:MAX_NAME].lower()}"
     return cleaned(text)
 
 
 def cleaned(text: str) -> str:
     """A text as an event type: `orders/create` → `orders.create`, `Push Hook` → `Push_Hook`."""
-    return _UNUSUAL.sub("_", text.replace("/", "."))[:MAX_NAME]
+    return _UNUSUAL.sub("_", text[:MAX_NAME].replace("/", "."))
 
 
 def dedup_key(parts: tuple[bytes, ...]) -> str | None:

@@ -15,11 +15,13 @@ from tenterhook import providers
 from tenterhook.markup import text_of
 from tenterhook.model import Message, Outcome, Reason, Result
 from tenterhook.receive import json_document
-from tenterhook.receive.facts import decoded
+from tenterhook.receive.facts import decoded_within
 from tenterhook.templates import Card, Chat, Templates
 
 GENERIC = "generic"
 MASK = "***"
+MOST_PARSED = 2 * 1024 * 1024
+"""Of a larger payload only the members that fit into so many bytes are shown: it is parsed between other work."""
 
 
 class Answer(Struct, frozen=True):
@@ -51,7 +53,7 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         ),
         _answer(400, "user_not_found channel_not_found", Result.GONE, "the user or channel is gone"),
         _answer(403, ANY_WORD, Result.GONE, "the workspace does not allow this until an administrator changes it"),
-        _answer(404, None, Result.GONE, "the webhook was revoked, or its URL is wrong"),
+        _answer(404, ANY_WORD, Result.GONE, "the webhook was revoked, or its URL is wrong"),
         _answer(410, None, Result.GONE, "the channel is archived, or the webhook retired"),
         _answer(413, None, Result.DROP, "the message is too large"),
         _answer(429, None, Result.SLOW_DOWN, "too many messages; Slack takes about one a second"),
@@ -182,5 +184,5 @@ def card_of(message: Message, service: str, now: int) -> Card | None:
 def document_of(message: Message, provider: str) -> object | None:
     """The payload as JSON, taken out of the form that this provider may put it in; None if it is not JSON."""
     if provider in providers.names():
-        return json_document(providers.load(provider), message.content_type, message.payload)
-    return decoded(message.payload)
+        return json_document(providers.load(provider), message.content_type, message.payload, MOST_PARSED)
+    return decoded_within(message.payload, MOST_PARSED)

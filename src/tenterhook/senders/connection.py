@@ -128,7 +128,8 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._head = self._body = b""
+        self._head = b""
+        self._body: bytes | bytearray = b""
         self._part = bytearray()
         self._broken = ""
         self._status = self._interim = self._wire = self._first_byte = 0
@@ -222,6 +223,8 @@ class Connection(asyncio.Protocol):
         if not self._body:
             self._body = data
         elif data:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)  # each addition to bytes would copy all that came before
             self._body += data
 
     def on_message_complete(self) -> None:
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._broken = f"There were more than {self._limits.interim} interim answers."
             self._status = 0
         else:
-            self._head, self._status = b"", 0
+            self._head, self._status, self._wire = b"", 0, 0
 
     def _take_head(self, data: bytes) -> None:
         """Gather a whole head, so that it can be shown as it came; the parser gets it with what follows."""
@@ -322,7 +325,7 @@ class Connection(asyncio.Protocol):
         head = self._head or bytes(self._part[: self._limits.head])
         first = self._first_byte
         waiter.set_result(
-            Answer(self._status, head, self._body, self._cut, not first, first, self._ticks(), failure, detail)
+            Answer(self._status, head, bytes(self._body), self._cut, not first, first, self._ticks(), failure, detail)
         )
         if failure is None and self._reusable():
             self._pool.put(self)

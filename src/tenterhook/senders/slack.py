@@ -40,7 +40,8 @@ class SlackSender:
             outcome = await self._client.post(endpoint.url, headers, body, deadline=deadline)
         except Invalid as invalid:
             outcome = Outcome(result=Result.RETRY, reason=Reason.INVALID_MESSAGE, detail=invalid.detail)
-        return chat.masked(chat.judged(SERVICE, outcome), endpoint.url, body)
+        # masked first: what is said of an answer quotes its beginning, which may end inside of a secret
+        return chat.judged(SERVICE, chat.masked(outcome, endpoint.url, body))
 
     async def close(self) -> None:
         """Nothing is kept open here."""

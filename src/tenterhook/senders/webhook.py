@@ -20,6 +20,9 @@ MOST_PREPARED = 10_000
 """For how many endpoints the fixed part of the request and the decoded keys are kept."""
 
 UNKNOWN_CONTENT = "application/octet-stream"
+LONGEST_CONTENT_TYPE = 1_024
+"""Strangers send them, and the lines made of them are kept for a while."""
+
 _VISIBLE = "!#$&'()*+,/:;=?@[]|^`{}<>\\"
 
 
@@ -64,7 +67,10 @@ class WebhookSender:
         """One attempt, as `senders.base.Sender` says."""
         try:
             ready = self._ready_for(endpoint, now)
-            lines = message_lines(message.content_type, message.event_type)
+            content_type = message.content_type
+            if len(content_type) > LONGEST_CONTENT_TYPE:
+                content_type = UNKNOWN_CONTENT
+            lines = message_lines(content_type, message.event_type)
             lines += ready.signer.headers(message.id, now // SECOND, message.payload)
         except UrlRefused as refused:
             return _failed(endpoint, Reason.REFUSED_ADDRESS, refused.detail)

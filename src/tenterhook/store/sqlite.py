@@ -38,6 +38,7 @@ CHECKPOINT_PAGES = 1_000
 """How long the log may grow before the writer copies it into the file: four times more makes it pause four times longer."""
 
 _STATEMENTS = 512
+_DEFECTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,6 +139,8 @@ class SqliteStore:
     async def _on(self, executor: Executor, run: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, run)
+        except _DEFECTS:
+            raise  # not the database's fault: the committer finds the piece of work that it is
         except sqlite3.Error as error:
             log.error("database error: %s", error)
             raise StoreUnavailable(f"the database cannot be used right now ({error}): nothing was accepted") from error
