@@ -48,7 +48,7 @@ async def test_one_attempt_with_all_that_is_known(server: Server, app: str) -> N
     server.recorder.outcomes = [
         Outcome(
             result=Result.OK, status=200, url=URL, request_body=b"\xff", response_body=b"\xfe\x00", response_cut=True,
-            request_head=b"POST /hook HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sesame\r\nX-Api-Key: k\r\n",
+            request_head=b"POST /hook HTTP/1.1\r\nHost: a\r\nAuthorization: ***\r\n",
             response_head=b"HTTP/1.1 200 OK\r\nX: \xff\r\n", timing=Timing(9_500, 1_000, 2_000, None, 4_000),
         )
     ]  # fmt: skip
@@ -57,7 +57,7 @@ async def test_one_attempt_with_all_that_is_known(server: Server, app: str) -> N
     shown = (await server.get(f"/app/{app}/msg/{message}/attempt/{attempt.id}")).json
     assert shown["response"] == "/gA=" and shown["responseDurationMs"] == 9
     assert shown["request"] == {
-        "headers": "POST /hook HTTP/1.1\r\nHost: a\r\nAuthorization: ***\r\nX-Api-Key: ***\r\n",
+        "headers": "POST /hook HTTP/1.1\r\nHost: a\r\nAuthorization: ***\r\n",
         "body": "/w==", "bodyEncoding": "base64",
     }  # fmt: skip
     assert shown["responseHeaders"] == "HTTP/1.1 200 OK\r\nX: ÿ\r\n" and shown["responseCut"] is True

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from tests.api import URL, Server, running
+from tenterhook import netguard
+from tenterhook.addresses import Rules
+from tenterhook.model import Outcome, Result
+from tests.api import REFUSED, URL, PublicNames, Server, running
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SLACK = "https://hooks.slack.com/services/T0000/B0000/XXXXXXXX"
@@ -315,6 +319,52 @@ async def test_changes_at_the_same_time_do_not_undo_each_other(server: Server, a
     assert (await server.get(f"/app/{app}/endpoint/main")).json.items() >= changes.items()
     assert (await server.get(f"/app/{app}/endpoint/main/headers")).json["headers"] == {"X-A": "1"}
     assert (await server.get(f"/app/{app}/endpoint/main/secret")).json["key"] == SECRET
+
+
+class SlowNames(PublicNames):
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def resolve(self, host: str) -> list[IPv4Address]:
+        self.asked.set()
+        await self.may_answer.wait()
+        return await super().resolve(host)
+
+
+async def test_a_change_does_not_undo_what_the_receiver_wanted_meanwhile(server: Server, app: str) -> None:
+    server.recorder.outcomes = [Outcome(result=Result.GONE, status=410, url=URL)]
+    endpoint = await server.endpoint(app)
+    names = SlowNames()
+    server.node.guard = netguard.Guard(Rules(), names)
+    change = asyncio.create_task(server.patch(f"/app/{app}/endpoint/{endpoint}", {"url": "https://b.example/"}))
+    await names.asked.wait()
+    await server.message(app)
+    await server.watch.settled(1)
+    names.may_answer.set()
+    assert (await change).json.items() >= {
+        "disabled": True,
+        "disabledReason": "gone",
+        "url": "https://b.example/",
+    }.items()
+    assert (await server.get(f"/app/{app}/endpoint/{endpoint}")).json == (await change).json
+
+
+async def test_a_change_right_after_a_start_keeps_what_is_known_of_the_receiver(tmp_path: Path) -> None:
+    async with running(tmp_path) as first:
+        first.recorder.outcomes = [REFUSED]
+        app = await first.app()
+        endpoint = await first.endpoint(app)
+        await first.message(app)
+        await first.watch.settled(1)
+    async with running(tmp_path) as second:
+        second.recorder.outcomes = [REFUSED]
+        assert (await second.patch(f"/app/{app}/endpoint/{endpoint}", {"description": "d"})).status == 200
+        await second.message(app)
+        await second.watch.settled(1)
+        stored = await second.store.load_endpoint(endpoint)
+    assert stored is not None and stored[1].failures == 2
 
 
 async def test_delete(server: Server, app: str) -> None:

@@ -1,5 +1,6 @@
 """Event types over the API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ async def test_archived_ones_are_read_but_not_listed(server: Server) -> None:
     assert await listed(server) == ["b"]
     assert await listed(server, "?include_archived=true") == ["a", "b"]
     assert (await server.get("/event-type/a")).json["archived"] is True
+
+
+async def test_a_change_at_the_same_time_does_not_bring_an_archived_one_back(server: Server) -> None:
+    for name in map(str, range(10)):
+        await server.post("/event-type", {"name": name, "description": "A"})
+        await asyncio.gather(
+            server.patch(f"/event-type/{name}", {"description": "B"}), server.delete(f"/event-type/{name}")
+        )
+    assert await listed(server) == []
 
 
 async def test_expunge_removes(server: Server) -> None:

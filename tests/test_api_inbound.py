@@ -99,6 +99,13 @@ async def test_too_large(server: Server, app: str) -> None:
     assert (await deliver(server, source, big[:-1], **signed(big[:-1]))).status == 200
 
 
+async def test_a_caller_that_goes_away_before_the_body_has_said_nothing(server: Server, app: str) -> None:
+    source = await server.source(app)
+    answer = await server.call("POST", "/" + source["url"], chunks=[], token=None)
+    assert answer.status == 400
+    assert await requests(server, source, app) == []
+
+
 @pytest.mark.parametrize("path", ["//in/nobody", "//in/", "//in", "//in/a/b", "//in/%00", "//in/é"])
 async def test_an_unknown_token(server: Server, path: str) -> None:
     answer = await server.post(path, b"{}", token=None)

@@ -86,6 +86,31 @@ async def test_a_raw_payload_has_its_own_content_type(server: Server) -> None:
     assert (await server.get(f"/app/{app}/msg/{message}")).json["payload"] == {"rawPayload": "a,b\r\n1,2"}
 
 
+@pytest.mark.parametrize("raw", ["{broken", '{"a": 1} and more', "[1]", "[" * 100_000, '{"a": ' + "[" * 100_000, ""])
+async def test_a_raw_payload_that_is_no_json_object_is_shown_as_text(server: Server, raw: str) -> None:
+    app = await server.app()
+    answer = await server.post(
+        f"/app/{app}/msg", {"eventType": "a", "payload": {}, "transformationsParams": {"rawPayload": raw}}
+    )
+    assert (answer.status, answer.json["payload"]) == (202, {"rawPayload": raw})
+    assert (await server.get(f"/app/{app}/msg")).json["data"][0]["payload"] == {"rawPayload": raw}
+
+
+@pytest.mark.parametrize("body", [b'{"n": tru', b'{"text": "\xff"}', b'{"n": 1}}'])
+async def test_a_received_body_that_is_no_json_object_is_shown_as_text(server: Server, body: bytes) -> None:
+    app = await server.app()
+    source = await server.source(app)
+    await server.post("/" + source["url"], body, token=None, headers={"Content-Type": "application/json"})
+    (message,) = (await server.get(f"/app/{app}/msg")).json["data"]
+    assert message["payload"] == {"rawPayload": body.decode("utf-8", "replace")}
+
+
+async def test_a_payload_is_utf_8(server: Server) -> None:
+    app = await server.app()
+    answer = await server.post(f"/app/{app}/msg", b'{"eventType": "a", "payload": {"text": "\xff"}}')
+    assert answer.status == 422 and answer.json["detail"][0]["loc"] == ["body", "payload"]
+
+
 async def test_content_only_on_request(server: Server) -> None:
     app = await server.app()
     answer = await server.post(f"/app/{app}/msg?with_content=false", {"eventType": "a", "payload": {"n": 1}})

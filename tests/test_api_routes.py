@@ -240,6 +240,27 @@ async def test_a_defect_of_ours_is_json_too(world: World, caplog: pytest.LogCapt
     assert "failed" in caplog.text
 
 
+async def test_the_log_of_a_defect_has_no_token_and_no_line_of_a_stranger(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.server.api.registry = world.server.api.hub = None
+    check_error(await world.server.get("/app/a%0Ainvented line"), 500)
+    assert (await world.server.post("//in/the-token", token=None)).status == 500
+    assert [record.getMessage() for record in caplog.records] == [
+        "GET /api/v1/app/a%0Ainvented%20line failed",
+        "POST /in/... failed",
+    ]
+
+
+async def test_a_dead_token_learns_nothing_of_what_there_is(world: World) -> None:
+    app = world.things["app"]
+    token = await world.server.token("application", app)
+    newest = (await world.server.store.list_tokens())[-1]
+    await world.server.store.revoke_token(newest.id, 1)
+    for name in (app, "app_of_nobody"):
+        check_error(await world.server.get(f"/app/{name}", token=token), 401)
+
+
 def test_every_operation_is_in_the_documentation() -> None:
     page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
     rows = set(re.findall(r"^\| `(\w+) (/[^`]*)` \|", page, re.MULTILINE))

@@ -437,6 +437,8 @@ def test_send_with_wrong_input_is_code_2(words: list[str], error: str, tmp_path:
         ((401, b'{"code":"authentication_failed","detail":"no"}'), 1, "401 authentication_failed: no"),
         ((503, b"<html>down</html>"), 1, "503: <html>down</html>"),
         ((422, b'{"detail":[{"loc":["body","eventType"],"msg":"bad","type":"t"}]}'), 2, "422 invalid: eventType: bad"),
+        ((200, b"<html>It works!</html>"), 1, "200: <html>It works!</html>"),
+        ((202, b'["msg_1"]'), 1, '202: ["msg_1"]'),
     ],
 )
 def test_send_says_what_the_server_said(
@@ -468,6 +470,12 @@ def test_token_life(tmp_path: Path, servers: list[Serving]) -> None:
     assert token not in json.dumps(listed)
     assert run(tmp_path, "token", "revoke", listed[0]["id"]).code == 0
     assert "revoked" in run(tmp_path, "token", "list").out
+
+
+def test_tokens_are_listed_whatever_their_names(tmp_path: Path) -> None:
+    assert run(tmp_path, "token", "create", "--name", "[/] of [bold]ci").code == 0
+    listed = run(tmp_path, "token", "list")
+    assert listed.code == 0 and "[/] of [bold]ci" in listed.out
 
 
 def test_token_of_an_application(tmp_path: Path, servers: list[Serving]) -> None:

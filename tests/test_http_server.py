@@ -81,6 +81,41 @@ async def test_a_request_that_stops_coming_ends_the_connection(
     writer.close()
 
 
+async def test_a_head_that_drips_ends_the_connection(server: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "_TICKS_PER_SWEEP", 1)
+    reader, writer = await asyncio.open_connection(*server)
+    writer.write(b"GET / HTTP/1.1\r\nx: ")
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"a")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), 0.05)
+    writer.close()
+
+
+async def test_a_body_may_take_longer_than_that_while_it_keeps_coming(
+    server: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "_TICKS_PER_SWEEP", 1)
+    reader, writer = await asyncio.open_connection(*server)
+    writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 15\r\n\r\n")
+    for _ in range(15):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.05)
+        writer.write(b"a")
+    assert (await asyncio.wait_for(reader.read(15), 5)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+@pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
+async def test_head_is_answered_with_a_head(server: Address, connection: bytes) -> None:
+    answer = await send(server, b"HEAD / HTTP/1.1\r\nhost: h\r\nconnection: " + connection + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n")
+
+
 async def test_an_idle_connection_may_wait_for_its_next_request(
     server: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,13 +70,15 @@ def test_stats_tell_what_happened() -> None:
     stats.attempt_settled(delivery(State.DUE), attempt(Outcome(result=Result.RETRY, reason=Reason.TLS)), True)
     stats.attempt_settled(delivery(State.DELIVERED), attempt(), False)
     stats.signalled(SIGNAL)
+    stats.signalled(Signal("message.attempt.exhausted", "app_1", "ep_1", "msg_1", "tls"))
+    stats.signalled(Signal("message.attempt.exhausted", "app_1", "ep_1", "msg_2", "lapsed"))  # without an attempt
     stats.committed(40)
     found = samples(stats, {"tenterhook_pending": ("Pending.", 7.0)})
     expected = {
         ("tenterhook_messages_accepted_total",): 1,
         ("tenterhook_deliveries_planned_total",): 3,
         ("tenterhook_deliveries_delivered_total",): 1,
-        ("tenterhook_deliveries_failed_total",): 1,
+        ("tenterhook_deliveries_failed_total",): 2,
         ("tenterhook_leases_lost_total",): 1,
         ("tenterhook_attempts_total", "ok", "status"): 2,
         ("tenterhook_attempts_total", "retry", "tls"): 2,

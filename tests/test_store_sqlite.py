@@ -111,3 +111,18 @@ async def test_one_piece_of_work_that_cannot_be_stored_does_not_take_the_others_
     assert answers[1] == Accepted(other.id)
     await committer.close()
     await store.close()
+
+
+async def test_the_log_of_a_server_begins_anew_under_load(tmp_path: Path) -> None:
+    """Otherwise it would grow for as long as the load lasts."""
+    store = SqliteStore.open(tmp_path / "t.db", VAULT, exclusive=True)
+    app = new_app()
+    await store.create_application(app)
+    log = tmp_path / "t.db-wal"
+    written = 0
+    async with asyncio.timeout(60):
+        while written < 40 * 1024 * 1024 or log.stat().st_size >= written:
+            await store.commit([Accept(new_message(app, payload=b"x" * 100_000)) for _ in range(4)])
+            written += 400_000
+    assert log.stat().st_size < 80_000_000
+    await store.close()

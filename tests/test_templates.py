@@ -604,6 +604,13 @@ def test_a_provider_and_another_service_need_no_code() -> None:
         provider.render("refund", order, event_type="shop.refund", now=NOW)
 
 
+def test_a_member_named_self_is_reached_through_the_payload() -> None:
+    text = 'title = "X"\n[[message]]\nevent = "*"\nheadline = "{{ payload.self }}"'
+    card = Templates("x", text, SLACK).render("e", {"self": "me"}, event_type="x.e", now=NOW)
+    assert card is not None
+    assert card.headline == "me"
+
+
 def test_a_template_that_never_ends_is_stopped() -> None:
     text = '[[message]]\nevent = "*"\nheadline = "a{% for i in range(9000) %}{% for j in range(9000) %}x{% endfor %}{% endfor %}"'
     endless = Templates("mine", f'title = "x"\n{text}\n', SLACK)

@@ -41,6 +41,17 @@ def headers_of(head: bytes) -> dict[str, str]:
 
 
 @both_loops
+async def test_credentials_are_sent_and_not_recorded() -> None:
+    secret = (("AUTHORIZATION", "Bearer sesame"), ("x-api-key", "open"), ("X-Plain", "seen"))
+    async with answering(OK) as receiver, client() as made:
+        outcome = await send(WebhookSender(made), endpoint(receiver, Secret(FIRST), headers=secret))
+        [(head, _)] = receiver.requests
+    assert b"AUTHORIZATION: Bearer sesame\r\nx-api-key: open\r\nX-Plain: seen\r\n" in head
+    assert b"AUTHORIZATION: ***\r\nx-api-key: ***\r\nX-Plain: seen\r\n" in outcome.request_head
+    assert outcome.request_head.count(b"\r\n") == head.count(b"\r\n")
+
+
+@both_loops
 async def test_what_a_receiver_gets() -> None:
     async with answering(OK) as receiver, client() as made:
         outcome = await send(WebhookSender(made), endpoint(receiver, Secret(FIRST), headers=(("X-Key", "k"),)))

@@ -73,7 +73,7 @@ async def apply(configuration: Configuration, registry: Registry, store: Store, 
     Everything is checked before the first write. Raises ConfigurationError with a line `file:line: key: what to do` for
     each object that is refused; then nothing has changed.
     """
-    known = await _known(configuration, store)
+    known = await _known(configuration, registry, store)
     await _check(configuration, known, registry, store)
     log = _Log()
     # first of all, so that uids and tokens are free for those who take them over
@@ -89,7 +89,7 @@ async def apply(configuration: Configuration, registry: Registry, store: Store, 
     return log.changes()
 
 
-async def _known(configuration: Configuration, store: Store) -> _Known:
+async def _known(configuration: Configuration, registry: Registry, store: Store) -> _Known:
     """What is described, as it is stored, and everything else that is managed."""
     known = _Known({}, {}, {}, {})
     described = {application.uid for application in configuration.applications}
@@ -100,7 +100,7 @@ async def _known(configuration: Configuration, store: Store) -> _Known:
         for endpoint, _ in await store.load_endpoints(app.id):
             if endpoint.managed or (app.uid in described and endpoint.uid is not None):
                 known.endpoints[name, endpoint.uid or endpoint.id] = endpoint
-        for source in await _all_sources(store, app.id):
+        for source in await registry.sources(app.id):
             if source.managed or (app.uid in described and source.uid is not None):
                 known.sources[name, source.uid or source.id] = source
     for wanted in configuration.event_types:
@@ -114,15 +114,6 @@ async def _all_applications(store: Store) -> list[Application]:
     found: list[Application] = []
     while True:
         page = await store.list_applications(Cursor(limit=PAGE, after=found[-1].id if found else None))
-        found += page
-        if len(page) < PAGE:
-            return found
-
-
-async def _all_sources(store: Store, app: str) -> list[Source]:
-    found: list[Source] = []
-    while True:
-        page = await store.list_sources(app, Cursor(limit=PAGE, after=found[-1].id if found else None))
         found += page
         if len(page) < PAGE:
             return found

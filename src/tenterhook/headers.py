@@ -35,6 +35,13 @@ FORBIDDEN_PREFIXES = {
 }
 """What the name of a custom header may not begin with, in lower case, and why."""
 
+SENSITIVE = frozenset(
+    ("authorization", "proxy-authorization", "proxy-authenticate", "www-authenticate", "x-api-key", "x-auth-token")
+)
+"""Names (in lower case) of headers whose values are credentials: sent, but neither recorded nor shown."""
+
+HIDDEN = b"***"
+
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -64,6 +71,17 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
         _check_form(name, value)
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode()
+
+
+def without_credentials(head: bytes) -> bytes:
+    """The head of a request as it may be recorded: the values of sensitive headers replaced."""
+    lines = head.split(b"\r\n")
+    return b"\r\n".join(
+        line[: line.index(b":")] + b": " + HIDDEN
+        if line.partition(b":")[0].lower().decode("latin-1") in SENSITIVE
+        else line
+        for line in lines
+    )
 
 
 def _check_name(name: str) -> None:

@@ -22,7 +22,7 @@ BACKLOG = 2048
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024
 REQUEST_SECONDS = 30
-"""How long a request may take to arrive without its next byte."""
+"""How long the head of a request may take, and how long its body may pause."""
 
 _TICKS_PER_SWEEP = 20  # uvicorn ticks ten times a second
 _IDLE_SECONDS = 75
@@ -51,9 +51,14 @@ class JoinedTransport:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Send the head of an answer that has no body to wait for: that to HEAD."""
         if self._head:
-            self._transport.write(self._head)
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -65,20 +70,22 @@ class Protocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _arriving = False
-    _last_byte = 0.0
+    _in_body = False
+    _waiting_since = 0.0  # for the whole head, or for the next bytes of the body
 
     def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(cast(Transport, JoinedTransport(cast(Transport, transport))))
-        self._arriving, self._last_byte = True, self.loop.time()
+        self._joined = JoinedTransport(cast(Transport, transport))
+        super().connection_made(cast(Transport, self._joined))
+        self._arriving, self._waiting_since = True, self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self._arriving:
-            self._last_byte = self.loop.time()
+        if self._in_body:
+            self._waiting_since = self.loop.time()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._arriving, self._last_byte, self._head_bytes = True, self.loop.time(), 0
+        self._arriving, self._waiting_since, self._head_bytes = True, self.loop.time(), 0
         self._exact: list[tuple[bytes, bytes]] = []
         self.scope["tenterhook.headers"] = self._exact  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's keys
 
@@ -93,9 +100,17 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
         self._exact.append((name, value))
 
+    def on_headers_complete(self) -> None:
+        self._in_body, self._waiting_since = True, self.loop.time()
+        super().on_headers_complete()
+
     def on_message_complete(self) -> None:
-        self._arriving = False
+        self._arriving = self._in_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._joined.flush()
+        super().on_response_complete()
 
     def _weigh(self, size: int) -> None:
         self._head_bytes += size
@@ -114,8 +129,8 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def overdue(self, now: float) -> bool:
-        """Whether a request has begun to arrive, or never began, and nothing has come for too long."""
-        return self._arriving and now - self._last_byte > REQUEST_SECONDS and not self.flow.read_paused
+        """Whether a head, or the next bytes of a body, are awaited for too long."""
+        return self._arriving and now - self._waiting_since > REQUEST_SECONDS and not self.flow.read_paused
 
 
 class HttpServer(uvicorn.Server):

@@ -6,6 +6,7 @@ then hand the fresh deliveries to the worker.
 
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -14,7 +15,7 @@ from tenterhook.catalog import Catalog
 from tenterhook.clock import MINUTE, Clock
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import EndpointDisabled, NotFound, TooLarge
+from tenterhook.errors import EndpointDisabled, NotFound, SignatureRefused, TooLarge
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Delivery, Endpoint, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
@@ -174,8 +175,7 @@ class Hub:
         accepted = await self._accept(message, endpoints, now, received, None)
         status = "duplicate" if accepted.duplicate else "accepted"
         self._stats.request_received(source.provider, status)
-        body = f'{{"status":"{status}","id":"{accepted.message}"}}'.encode()
-        return Reply(200, (("content-type", "application/json"),), body)
+        return _json_reply(200, {"status": status, "id": accepted.message})
 
     def _noted(
         self,
@@ -277,8 +277,10 @@ def _content_type(request: Request) -> str:
 def _reply(verdict: Verdict) -> Reply:
     if verdict.outcome is not Outcome.REJECTED:
         return verdict.reply or Reply()
-    status = 401 if verdict.reply is None else verdict.reply.status
-    detail = verdict.detail.replace("\\", "\\\\").replace('"', '\\"')
+    status = SignatureRefused.status if verdict.reply is None else verdict.reply.status
     reason = "rejected" if verdict.reason is None else verdict.reason.value
-    body = f'{{"code":"signature_refused","detail":"{reason}: {detail}"}}'.encode()
-    return Reply(status, (("content-type", "application/json"),), body)
+    return _json_reply(status, {"code": SignatureRefused.code, "detail": f"{reason}: {verdict.detail}"})
+
+
+def _json_reply(status: int, document: dict[str, str | None]) -> Reply:
+    return Reply(status, (("content-type", "application/json"),), msgspec.json.encode(document))

@@ -95,11 +95,11 @@ class Stats(Instrument):
             self.delivered += 1
             ended = attempt.started_at + outcome.timing.total
             self.delivery_seconds.add(max(ended - delivery.created_at, 0) / SECOND)
-        elif delivery.state == "failed":
-            self.failed += 1
 
     def signalled(self, signal: Signal) -> None:
         self.signals[signal.kind] = self.signals.get(signal.kind, 0) + 1
+        if signal.kind == "message.attempt.exhausted":
+            self.failed += 1  # here, because one whose lifetime ends while it waits fails without an attempt
 
     def committed(self, size: int) -> None:
         self.batch_sizes.add(size)

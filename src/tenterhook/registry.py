@@ -16,11 +16,12 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Application, Endpoint, Health, Secret, Source
+from tenterhook.model import Application, Endpoint, Secret, Source
 from tenterhook.store.base import Cursor, Remember, Store
 
 MOST_SECRETS = 10
 SOURCE_TOKEN_BYTES = 24
+_PAGE = 250
 
 RememberFor = Callable[[Any], Remember] | None
 """Makes the remembered answer of an idempotent request from the object that was created."""
@@ -62,7 +63,7 @@ class Registry:
     async def delete_application(self, app: Application) -> None:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""
         endpoints = await self._store.load_endpoints(app.id)
-        sources = await self._all_sources(app.id)
+        sources = await self.sources(app.id)
         await self._store.delete_application(app.id)
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
@@ -87,16 +88,22 @@ class Registry:
 
     async def save_endpoint(self, endpoint: Endpoint, **changes: Any) -> Endpoint:
         """Applies to the very next attempt; enabling begins a clean health record. Raises Invalid, NotFound, Conflict."""
+        wanted = replace(endpoint, **changes)
+        await self.check_endpoint(wanted, url_changed=wanted.url != endpoint.url)
+        # read anew: that took its time, and meanwhile the receiver may have had the endpoint switched off
+        endpoint = await self.endpoint(endpoint.app, endpoint.id)
         changed = replace(endpoint, updated_at=self._clock.now(), **changes)
         enabled = endpoint.disabled and not changed.disabled
         if not changed.disabled:
             changed = replace(changed, disabled_reason=None)
         elif not endpoint.disabled:
             changed = replace(changed, disabled_reason="manual")
-        await self.check_endpoint(changed, url_changed=changed.url != endpoint.url)
         await self._store.save_endpoint(endpoint.app, changed, clean=enabled)
         self._catalog.forget_application(endpoint.app)
-        self._worker.adopt(changed, Health())
+        stored = await self._store.load_endpoint(endpoint.id)
+        if stored is not None:
+            # with its health: the worker may hear of this endpoint for the first time
+            self._worker.adopt(*stored)
         return changed
 
     async def delete_endpoint(self, endpoint: Endpoint) -> None:
@@ -159,14 +166,6 @@ class Registry:
         await self._store.delete_source(source.app, source.id)
         self._catalog.forget_source(source.token)
 
-    async def _all_sources(self, app: str) -> list[Source]:
-        found: list[Source] = []
-        while True:
-            page = await self._store.list_sources(app, Cursor(limit=250, after=found[-1].id if found else None))
-            found += page
-            if len(page) < 250:
-                return found
-
     # lookups that faces need
 
     async def application(self, app: str) -> Application:
@@ -183,6 +182,15 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+    async def sources(self, app: str) -> list[Source]:
+        """All sources of the application."""
+        found: list[Source] = []
+        while True:
+            page = await self._store.list_sources(app, Cursor(limit=_PAGE, after=found[-1].id if found else None))
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     async def source(self, app: str, source: str) -> Source:
         """By id or uid. Raises NotFound."""

@@ -9,9 +9,10 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
+from tempfile import NamedTemporaryFile
 from typing import IO
 
 import uvloop
@@ -59,15 +60,31 @@ def open_vault(settings: Settings, path: Path) -> Vault:
         return Vault.from_text(settings.secret)
     key_file = path.with_name(path.name + ".key")
     try:
-        handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        if not key_file.exists():
+            _make_key(key_file)
         return Vault.from_text(key_file.read_text().strip())
-    except OSError as error:
-        raise StoreUnavailable(f"cannot write the key file {key_file}: {error}") from error
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    log.info("made a master key: %s (keep it with your backups; without it stored secrets cannot be read)", key_file)
-    return Vault.from_text(key_file.read_text().strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreUnavailable(f"cannot use the key file {key_file}: {error}") from error
+    except ConfigurationError as wrong:
+        raise ConfigurationError(f"the key file {key_file} holds no master key: {wrong.detail}") from None
+
+
+def _make_key(path: Path) -> None:
+    """It gets its name when it is whole and on the disk: what is sealed with it must never outlast it."""
+    with NamedTemporaryFile(dir=path.parent, prefix=path.name) as file:
+        file.write(secrets.token_urlsafe(48).encode())
+        file.flush()
+        os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
+            os.link(file.name, path)
+            log.info(
+                "made a master key: %s (keep it with your backups; without it stored secrets cannot be read)", path
+            )
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_store(settings: Settings, *, exclusive: bool) -> SqliteStore:
@@ -109,6 +126,8 @@ class Node:
             instrument = Instruments(instrument, watch)
         ids, policy = IdMaker(), settings.policy()
         self.guard = netguard.Guard.of_machine(address_rules(settings))
+        for warning in self.guard.rules.warnings:
+            log.warning("%s", warning)
         self.senders = SenderRegistry(HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response)))
         self.committer = Committer(store, instrument)
         self.worker = Worker(
@@ -150,13 +169,14 @@ class Node:
         self.ready = True
 
     async def stop(self) -> None:
-        """Start nothing more, let what is in flight end, write everything down."""
+        """Start nothing more, let what is in flight end, write everything down; each step whatever became of the others."""
         self.ready = False
-        await self.upkeep.stop()
-        await self.worker.stop(self.settings.shutdown_timeout)
-        await self.committer.close()
-        await self.senders.close()
-        await self.store.close()
+        async with AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.store.close)
+            last_first.push_async_callback(self.senders.close)
+            last_first.push_async_callback(self.committer.close)
+            last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
+            last_first.push_async_callback(self.upkeep.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""
@@ -202,8 +222,8 @@ async def running(
     """
     store = open_store(settings, exclusive=True)
     node = Node(settings, store, log_to=log_to, watch=watch)
-    await node.start()
     try:
+        await node.start()
         yield node
     finally:
         await node.stop()

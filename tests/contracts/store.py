@@ -384,6 +384,35 @@ class StoreContract:
         (head,) = (await self.claim(store, endpoint)).claimed
         assert head.message == messages[2]
 
+    async def test_the_end_of_one_that_waits_does_not_move_its_line_on(self, store: Store, app: Application) -> None:
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_endpoint(app.id, endpoint)
+        ended, head, waits, lapses = messages = [new_message(app) for _ in range(4)]
+        await store.commit(
+            [Accept(m, (new_delivery(m, endpoint, expires_at=NOW + (m is not lapses) * HOUR),)) for m in messages]
+        )
+        (first,) = (await self.claim(store, endpoint)).claimed
+        await store.commit([Settlement(step(first.delivery, "delivered"), first.delivery.lease, now=NOW)])
+        (busy,) = (await self.claim(store, endpoint)).claimed
+        assert busy.message == head
+        assert await store.replay(app.id, endpoint.id, [ended.id], NOW, HOUR, True) == 1
+        assert await store.cancel_delivery(app.id, waits.id, endpoint.id, NOW)
+        assert [d.message for d in await store.lapse(NOW, 10)] == [lapses.id]
+        assert (await self.claim(store, endpoint)).claimed == ()
+
+    async def test_a_line_never_has_two_heads(self, store: Store, app: Application) -> None:
+        """The old head ends, is replayed behind the new one, and a third that waits is cancelled."""
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_endpoint(app.id, endpoint)
+        messages = [new_message(app) for _ in range(3)]
+        await store.commit([Accept(m, (new_delivery(m, endpoint),)) for m in messages])
+        (head,) = (await self.claim(store, endpoint)).claimed
+        await store.commit([Settlement(step(head.delivery, "delivered"), head.delivery.lease, now=NOW)])
+        assert await store.replay(app.id, endpoint.id, [messages[0].id], NOW, HOUR, True) == 1
+        assert await store.cancel_delivery(app.id, messages[2].id, endpoint.id, NOW)
+        deliveries = [d for m in messages for d in await store.list_deliveries(app.id, m.id)]
+        assert [d.state for d in deliveries] == [State.WAITING, State.DUE, State.CANCELLED]
+
     async def test_lapse_leaves_leased_and_living_deliveries(
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:

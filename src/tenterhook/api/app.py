@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from tenterhook.api import applications, attempts, endpoint_parts, endpoints, event_types, inbound, messages, sources
@@ -83,7 +84,7 @@ class Api:
         except TenterhookError as error:
             response = _failure(scope, error)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %s failed", scope["method"], _loggable(scope["path"]))
             response = _failure(scope, TenterhookError())
         await send_response(send, response)
 
@@ -104,13 +105,13 @@ class Api:
             call.token = await self.auth.token(call.header(b"authorization"))
             app = None
             if route.access is Access.APPLICATION and "app" in params and call.token.app is not None:
-                app = (await self.registry.application(params["app"])).id
+                app = await self._id_of(params["app"])
             self.auth.check(call.token, route, app)
         response = await self._handle(route, call)
         return Response(response.status, response.body, (*response.headers, _CORS[0]))
 
     async def _handle(self, route: Route, call: Call) -> Response:
-        if route.method not in ("PUT", "PATCH"):
+        if route.method not in ("PUT", "PATCH", "DELETE"):
             return await route.handler(self, call)
         await call.body()  # before the lock, which a slow client must not hold
         async with await self.changing(call):
@@ -119,9 +120,13 @@ class Api:
     async def changing(self, call: Call) -> asyncio.Lock:
         """Held by whoever reads something of an application, changes it and writes it back, so that no change is lost."""
         owner = call.params.get("app", "")
+        return self._changing.setdefault(await self._id_of(owner) if owner else "", asyncio.Lock())
+
+    async def _id_of(self, app: str) -> str:
+        """The id of an application given by id or uid; what is none stays as it is."""
         with suppress(NotFound):
-            owner = (await self.registry.application(owner)).id if owner else ""
-        return self._changing.setdefault(owner, asyncio.Lock())
+            return (await self.registry.application(app)).id
+        return app
 
     async def _probe(self, path: str) -> Response:
         if path == "/healthz":
@@ -132,6 +137,11 @@ class Api:
             page: bytes = await self._metrics()
             return Response(200, page, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
         raise NotFound("there is nothing at this path")
+
+
+def _loggable(path: str) -> str:
+    """On one line, and without the token that opens a source."""
+    return "/in/..." if path.startswith("/in/") else quote(path)
 
 
 def _failure(scope: Scope, error: TenterhookError) -> Response:

@@ -12,7 +12,6 @@ from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import In, Metadata, Out, Rate, Title, Uid, given, instant, metadata_of, uid_of, unset
 from tenterhook.errors import Conflict, Managed, NotFound
 from tenterhook.model import Application
-from tenterhook.store.base import Cursor
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -140,21 +139,10 @@ async def delete(api: "Api", call: Call) -> Response:
     """With its endpoints and sources, unless one of them comes from the configuration file."""
     app = await api.registry.application(call.params["app"])
     managed = any(endpoint.managed for endpoint, _ in await api.store.load_endpoints(app.id))
-    if managed or await _has_managed_source(api, app.id):
+    if managed or any(source.managed for source in await api.registry.sources(app.id)):
         raise Managed("an endpoint or source of this application comes from the configuration file")
     await api.registry.delete_application(app)
     return NO_CONTENT
-
-
-async def _has_managed_source(api: "Api", app: str) -> bool:
-    after: str | None = None
-    while True:
-        page = await api.store.list_sources(app, Cursor(limit=lists.MOST, after=after))
-        if any(source.managed for source in page):
-            return True
-        if len(page) < lists.MOST:
-            return False
-        after = page[-1].id
 
 
 _ONE = "/api/v1/app/{app}"

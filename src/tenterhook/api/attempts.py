@@ -8,10 +8,9 @@ from msgspec.structs import replace
 
 from tenterhook import ids
 from tenterhook.api import endpoints, lists, messages
-from tenterhook.api.endpoint_parts import SENSITIVE
 from tenterhook.api.http import NO_CONTENT, Call, Query, Response, json_response
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import MASK, Metadata, Out, instant, text_of
+from tenterhook.api.shapes import Metadata, Out, instant, text_of
 from tenterhook.clock import MILLISECOND
 from tenterhook.errors import Conflict, Invalid, NotFound
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Result, State, Timing, Trigger
@@ -124,7 +123,7 @@ def _detailed(attempt: Attempt) -> AttemptOut:
     body, encoding = (None, UNSET) if outcome.request_body is None else text_of(outcome.request_body)
     out = shown(attempt)
     out.number, out.reason, out.detail = attempt.number, outcome.reason.value, outcome.detail
-    out.request = RequestOut(headers=_discreet(outcome.request_head), body=body, body_encoding=encoding)
+    out.request = RequestOut(headers=outcome.request_head.decode("latin-1"), body=body, body_encoding=encoding)
     out.response_headers, out.response_cut = outcome.response_head.decode("latin-1"), outcome.response_cut
     out.timing = _timing(outcome.timing)
     return out
@@ -137,16 +136,6 @@ def _timing(timing: Timing) -> TimingOut:
         tls_ms=_ms(timing.tls),
         first_byte_ms=_ms(timing.first_byte),
         total_ms=_ms(timing.total),
-    )
-
-
-def _discreet(head: bytes) -> str:
-    """The head of a request as text, without the values that nobody is shown."""
-    lines = head.decode("latin-1").split("\r\n")
-    names = [line.partition(":")[0].strip().lower() for line in lines]
-    return "\r\n".join(
-        f"{line.partition(':')[0]}: {MASK}" if name in SENSITIVE else line
-        for name, line in zip(names, lines, strict=True)
     )
 
 

@@ -13,16 +13,11 @@ from tenterhook.api.routes import Route
 from tenterhook.api.shapes import In, Out, changeable, instant, instant_in
 from tenterhook.clock import DAY, MINUTE, SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
-from tenterhook.headers import check_headers
+from tenterhook.headers import SENSITIVE, check_headers
 from tenterhook.model import Endpoint
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
-
-SENSITIVE = frozenset(
-    ("authorization", "proxy-authorization", "proxy-authenticate", "www-authenticate", "x-api-key", "x-auth-token")
-)
-"""Headers (in lower case) whose values are never shown."""
 
 USUAL_GRACE = 86_400
 LONGEST_GRACE = 604_800

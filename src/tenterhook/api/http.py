@@ -60,24 +60,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise TooLarge(f"the body may have at most {limit} bytes")
-    message = await receive()
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge(f"the body may have at most {limit} bytes")
-        return body
-    parts, size = [], 0
-    while True:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the client went away before the end of the body")
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise TooLarge(f"the body may have at most {limit} bytes")
         parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("the client went away in the middle of the body")
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Call:

@@ -67,6 +67,7 @@ class MessageOut(Out):
 
 
 _decoder = msgspec.json.Decoder(MessageIn)
+_raw = msgspec.json.Decoder(Raw)
 _EMPTY = Raw(b"{}")
 
 
@@ -89,8 +90,8 @@ def draft_of(given: MessageIn) -> Draft:
         if not isinstance(raw, Raw):
             raise Invalid("a message needs a payload", ("body", "payload"), "value_error.missing")
         payload, content_type = bytes(raw), "application/json"
-        if payload[:1] != b"{":
-            raise Invalid("the payload must be a JSON object", ("body", "payload"), "value_error.jsondecode")
+        if payload[:1] != b"{" or not _is_utf_8(payload):
+            raise Invalid("the payload must be a JSON object in UTF-8", ("body", "payload"), "value_error.jsondecode")
     if given.event_id is not None and given.event_id.startswith("msg_"):
         raise Invalid("an eventId must not begin with msg_", ("body", "eventId"))
     return Draft(
@@ -104,17 +105,33 @@ def draft_of(given: MessageIn) -> Draft:
     )
 
 
+def _is_utf_8(data: bytes) -> bool:
+    """Raw members are checked for being JSON, not for the encoding of their texts."""
+    try:
+        return data.isascii() or bool(data.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return bytes(_raw.decode(data))[:1] == b"{" and _is_utf_8(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _content(message: Message) -> Raw:
+    """The payload as an object: what is none, whatever its content type says, is shown as text in one."""
+    if message.content_type.startswith("application/json") and _is_object(message.payload):
+        return Raw(message.payload)
+    return Raw(msgspec.json.encode({"rawPayload": message.payload.decode("utf-8", "replace")}))
+
+
 def shown(message: Message, with_content: bool) -> MessageOut:
-    """`payload` must be an object: what is not JSON is shown as text in one."""
-    payload = _EMPTY
-    if with_content:
-        is_object = message.content_type.startswith("application/json") and message.payload.lstrip()[:1] == b"{"
-        text = message.payload.decode("utf-8", "replace")
-        payload = Raw(message.payload) if is_object else Raw(msgspec.json.encode({"rawPayload": text}))
     return MessageOut(
         id=message.id,
         event_type=message.event_type,
-        payload=payload,
+        payload=_content(message) if with_content else _EMPTY,
         timestamp=instant(message.created_at),
         event_id=unset(message.event_id),
         channels=message.channels or None,

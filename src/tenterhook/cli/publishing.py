@@ -68,10 +68,25 @@ def send(
     except UnicodeEncodeError:
         raise Invalid("the arguments must be UTF-8 text") from None
     answer = remote.call(server, "POST", path, headers=_checked(headers), body=body)
-    if not answer.ok:
+    published = _published(answer.body) if answer.ok else None
+    if published is None:
         typer.echo(f"error: {answer.problem()}", err=True)
         raise typer.Exit(2 if answer.status in (400, 413, 422) else 1)
-    typer.echo(answer.body.decode() if as_json else msgspec.json.decode(answer.body)["id"])
+    typer.echo(answer.body.decode() if as_json else published.id)
+
+
+class _Published(msgspec.Struct):
+    """What matters of the answer."""
+
+    id: str
+
+
+def _published(body: bytes) -> _Published | None:
+    """None for an answer that no Tenterhook gives."""
+    try:
+        return msgspec.json.decode(body, type=_Published)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _payload(given: str) -> bytes:

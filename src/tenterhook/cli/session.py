@@ -11,7 +11,7 @@ from tenterhook import logs
 from tenterhook.apply import Changes, apply
 from tenterhook.cli.loading import Flags, loaded
 from tenterhook.cli.output import installed_version
-from tenterhook.errors import TenterhookError
+from tenterhook.errors import ConfigurationError, TenterhookError
 from tenterhook.serve import Node, first_token, run
 from tenterhook.settings import BY_NAME, suspects
 
@@ -41,7 +41,8 @@ class Session:
         """Before the first request: the objects of the file, and a token if there is none."""
         configuration = self._loaded.configuration
         if configuration is not None:
-            self._applied = await apply(configuration, node.registry, node.store, node.clock.now())
+            async with self._one_at_a_time:  # a SIGHUP may come already
+                self._applied = await apply(configuration, node.registry, node.store, node.clock.now())
         self._token = await first_token(node.store, node.settings, node.clock)
         self._sources = await self._new_sources(node)
 
@@ -86,9 +87,12 @@ class Session:
                     log.warning("reload: there is no configuration file any more; nothing was changed")
                     return
                 changes = await apply(now.configuration, node.registry, node.store, node.clock.now())
-            except TenterhookError as error:
+            except ConfigurationError as error:
                 for line in error.detail.splitlines():
                     log.error("reload refused, nothing was changed: %s", line)
+                return
+            except TenterhookError as error:
+                log.error("the reload stopped midway, send SIGHUP again: %s", error.detail)
                 return
             except Exception:
                 log.exception("the reload failed")

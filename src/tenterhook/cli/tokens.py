@@ -94,12 +94,14 @@ def listing(config: ConfigFile = None, database: Database = None, as_json: AsJso
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "scope", "app", "created", "expires", "state"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        # as Text, because a name may look like markup
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     Console(width=None if os.isatty(1) else 200, soft_wrap=not os.isatty(1)).print(table)
 
 

@@ -6,10 +6,11 @@ from importlib import metadata
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
-from tenterhook.headers import header_lines
+from tenterhook.headers import SENSITIVE, header_lines, without_credentials
 from tenterhook.model import Endpoint, Message, Outcome, Reason, Result
 from tenterhook.senders.base import Sender
 from tenterhook.senders.http import HttpClient, Prepared
@@ -32,6 +33,7 @@ class _Ready(Struct, frozen=True):
     endpoint: Endpoint
     prepared: Prepared
     signer: Signer
+    hides: bool  # a header of it is a credential, which no record may show
 
 
 def user_agent() -> str:
@@ -76,7 +78,10 @@ class WebhookSender:
             return _failed(endpoint, Reason.REFUSED_ADDRESS, refused.detail)
         except Invalid as invalid:
             return _failed(endpoint, Reason.INVALID_MESSAGE, invalid.detail)
-        return await self._client.send(ready.prepared, lines, message.payload, deadline=deadline, now=now)
+        outcome = await self._client.send(ready.prepared, lines, message.payload, deadline=deadline, now=now)
+        if not ready.hides:
+            return outcome
+        return replace(outcome, request_head=without_credentials(outcome.request_head))
 
     async def close(self) -> None:
         """Forget the keys. The client is closed by whoever made it."""
@@ -92,7 +97,8 @@ class WebhookSender:
                 self._ready.move_to_end(endpoint.id)
                 return ready
         headers = (("user-agent", self._agent), *endpoint.headers)
-        ready = _Ready(endpoint, self._client.prepare(endpoint.url, headers), Signer.of(endpoint.secrets, now))
+        hides = any(name.lower() in SENSITIVE for name, _ in endpoint.headers)
+        ready = _Ready(endpoint, self._client.prepare(endpoint.url, headers), Signer.of(endpoint.secrets, now), hides)
         self._ready[endpoint.id] = ready
         self._ready.move_to_end(endpoint.id)
         if len(self._ready) > self._most:

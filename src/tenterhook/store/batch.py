@@ -19,6 +19,7 @@ from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, 
 from tenterhook.store.rows import Row
 
 _SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
+_LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
 _PENDING = ", ".join(f"'{state.value}'" for state in PENDING)
 
 
@@ -135,13 +136,19 @@ def _disable(db: sqlite3.Connection, endpoint: str, reason: str, now: int) -> No
 
 
 def promote(db: sqlite3.Connection, s: Settlement) -> Claimed | None:
-    """The head of a FIFO line has ended: its successor is leased to the same worker, or due at once without a lease."""
+    """The head of a FIFO line has ended: its successor is leased to the same worker, or due at once without a lease.
+
+    Nothing moves while another heads the line already, as after a replay.
+    """
+    line = (s.delivery.endpoint, s.delivery.order_key)
+    if db.execute(f"SELECT 1 FROM delivery WHERE {_LINE} AND state IN ('due', 'leased') LIMIT 1", line).fetchone():
+        return None
     found = db.execute(
-        f"SELECT {rows.DELIVERY} FROM delivery WHERE endpoint = ? AND order_key = ? AND state IN ({_PENDING})"
+        f"SELECT {rows.DELIVERY} FROM delivery WHERE {_LINE} AND state IN ({_PENDING}) AND state = 'waiting'"
         " ORDER BY message LIMIT 1",
-        (s.delivery.endpoint, s.delivery.order_key),
+        line,
     ).fetchone()
-    if found is None or found[3] != State.WAITING.value:
+    if found is None:
         return None
     successor = step(rows.delivery(found), "promoted", due_at=s.now)
     if s.next_lease:
@@ -295,7 +302,7 @@ def _has_predecessor(db: sqlite3.Connection, d: Delivery, occupied: set[tuple[st
 
 def line_is_occupied(db: sqlite3.Connection, endpoint: str, order_key: str) -> bool:
     """Whether any delivery of this FIFO line is pending."""
-    sql = f"SELECT 1 FROM delivery WHERE endpoint = ? AND order_key = ? AND state IN ({_PENDING}) LIMIT 1"
+    sql = f"SELECT 1 FROM delivery WHERE {_LINE} AND state IN ({_PENDING}) LIMIT 1"
     return db.execute(sql, (endpoint, order_key)).fetchone() is not None
 
 

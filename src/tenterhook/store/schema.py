@@ -37,6 +37,8 @@ MIGRATIONS = [
     CREATE INDEX delivery_lapse ON delivery (expires_at) WHERE state IN ('waiting', 'due');
     CREATE INDEX delivery_line ON delivery (endpoint, order_key, message)
         WHERE order_key IS NOT NULL AND state IN ('waiting', 'due', 'leased');
+    CREATE INDEX delivery_head ON delivery (endpoint, order_key)
+        WHERE order_key IS NOT NULL AND state IN ('due', 'leased');
 
     CREATE TABLE attempt (
         id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,

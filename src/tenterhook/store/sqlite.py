@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -26,17 +27,16 @@ from tenterhook.model import (
 )
 from tenterhook.store import batch, history, objects
 from tenterhook.store.base import Counts, Cursor, Done, Remember, Remembered, Store, Work
+from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.vault import Vault
 
 log = logging.getLogger(__name__)
 
 READERS = 4
-CACHE_KIB = 32 * 1024
+WRITER_CACHE_KIB = 32 * 1024
+READER_CACHE_KIB = 8 * 1024
 BUSY_SECONDS = 10
-CHECKPOINT_PAGES = 1_000
-"""How long the log may grow before the writer copies it into the file: four times more makes it pause four times longer."""
-
 _STATEMENTS = 512
 _DEFECTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
 
@@ -57,15 +57,14 @@ class InlineExecutor(Executor):
         return future
 
 
-def connect(path: Path, synchronous: str = "FULL") -> DB:
+def connect(path: Path, synchronous: str = "FULL", cache_kib: int = READER_CACHE_KIB) -> DB:
     """A connection in autocommit mode, with the settings that durability and speed need."""
     db = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=_STATEMENTS, check_same_thread=False
     )
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous}")
-    db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    db.execute(f"PRAGMA cache_size = -{cache_kib}")
     db.execute("PRAGMA temp_store = MEMORY")
     return db
 
@@ -107,7 +106,8 @@ class SqliteStore:
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
-        self._db = connect(path, synchronous)
+        self._db = connect(path, synchronous, WRITER_CACHE_KIB)
+        self._checkpointer: Checkpointer | None = None
         self._local = threading.local()
         self._readers: list[DB] = []
         self._lock: int | None = None
@@ -124,17 +124,27 @@ class SqliteStore:
         SchemaMismatch, StoreUnavailable.
         """
         path = Path(path)
-        lock = None
-        try:
-            if exclusive:
-                lock = _lock(path)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            store = cls(path, vault, synchronous, inline)
-            store._lock = lock
-            migrate(store._db)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"cannot open the database {path}: {error}") from error
+        with ExitStack() as undo:
+            try:
+                lock = None
+                if exclusive:
+                    lock = _lock(path)
+                    undo.callback(os.close, lock)
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+                store = cls(path, vault, synchronous, inline)
+                undo.callback(store._db.close)
+                store._lock = lock
+                migrate(store._db)
+                if exclusive and not inline:
+                    store._checkpoint_beside()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreUnavailable(f"cannot open the database {path}: {error}") from error
+            undo.pop_all()
         return store
+
+    def _checkpoint_beside(self) -> None:
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {FALLBACK_PAGES}")
+        self._checkpointer = Checkpointer(lambda: connect(self._path, self._synchronous))
 
     async def _on(self, executor: Executor, run: Callable[[], T]) -> T:
         try:
@@ -157,6 +167,8 @@ class SqliteStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            if self._checkpointer is not None:
+                self._checkpointer.committed(self._db)
             return result
 
         return await self._on(self._writing, transaction)
@@ -175,6 +187,8 @@ class SqliteStore:
     async def close(self) -> None:
         for executor in (self._writing, self._reading):
             await asyncio.to_thread(executor.shutdown) if isinstance(executor, ThreadPoolExecutor) else None
+        if self._checkpointer is not None:
+            await asyncio.to_thread(self._checkpointer.close)
         for db in (*self._readers, self._db):
             db.close()
         if self._lock is not None:
