@@ -190,3 +190,17 @@ async def test_close_commits_what_was_submitted_and_refuses_the_rest(store: Gate
     await closing
     await asyncio.gather(*waiting)
     assert batches.sizes == [1, 4]
+
+
+async def test_the_log_names_bad_work_and_shows_nothing_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore.open(tmp_path / "t.db", VAULT)
+    committer = Committer(store, Instrument())
+    committer.start()
+    message = new_message(APP, payload=b'{"card":"4242"}')
+    await committer.accept(Accept(message))
+    with pytest.raises(Unstorable):
+        await committer.accept(Accept(message))
+    assert message.id in caplog.text
+    assert "4242" not in caplog.text
+    await committer.close()
+    await store.close()

@@ -1,21 +1,31 @@
 """The worker, seen from its receivers: small scenes in virtual time, on the real store."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from tenterhook.clock import HOUR, MILLISECOND, MINUTE, SECOND
-from tenterhook.model import Outcome, Policy, Reason, Result, State
+from tenterhook.clock import HOUR, MILLISECOND, MINUTE, SECOND, SystemClock
+from tenterhook.engine.committer import Committer
+from tenterhook.engine.worker import Worker
+from tenterhook.ids import IdMaker
+from tenterhook.model import Endpoint, Message, Outcome, Policy, Reason, Result, State
+from tenterhook.observe import Instrument
+from tenterhook.store.base import Accept
+from tenterhook.store.sqlite import SqliteStore
+from tenterhook.vault import Vault
+from tests.contracts.store import new_app, new_delivery, new_endpoint, new_message
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import broken
 from tests.simulation.loop import START
 from tests.simulation.play import FAILED, GONE, OK, TIMEOUT, endpoint, play, sends, starts
 from tests.simulation.receivers import Receiver
 from tests.simulation.scenario import Scenario, Step
-from tests.simulation.world import World, run
+from tests.simulation.world import VAULT, World, run
 
 QUICK = (10 * MILLISECOND, OK)
 NO = (10 * MILLISECOND, FAILED)
@@ -319,3 +329,40 @@ def test_a_deadline_longer_than_the_lease_is_cut_to_what_fits() -> None:
     assert [(s.ended or 0) - s.started for s in sends(world)] == [16 * SECOND] * 2 + [10 * MILLISECOND]
     assert states(world) == [State.DELIVERED]
     assert world.written.claims < 10
+
+
+async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    """One row was sealed with a master key that is gone; the worker meets it at its start."""
+    app = new_app()
+    lost, fine = new_endpoint(app), new_endpoint(app)
+    for vault, one in ((Vault([b"1" * 32]), lost), (VAULT, fine)):
+        before = SqliteStore.open(tmp_path / "t.db", vault)
+        if one is lost:
+            await before.create_application(app)
+        await before.create_endpoint(app.id, one)
+        message = new_message(app)
+        await before.commit([Accept(message, (new_delivery(message, one, due_at=1),))])
+        await before.close()
+    store = SqliteStore.open(tmp_path / "t.db", VAULT)
+    sent: asyncio.Queue[str] = asyncio.Queue()
+
+    class Recorder:
+        async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
+            sent.put_nowait(endpoint.id)
+            return Outcome(result=Result.OK, status=200)
+
+        async def close(self) -> None:
+            """Nothing is pooled."""
+
+    committer = Committer(store, Instrument())
+    committer.start()
+    worker = Worker(
+        store, committer, lambda _: Recorder(), SystemClock(), IdMaker(), Random(1), Instrument(), Policy()
+    )  # fmt: skip
+    await worker.start()
+    assert await asyncio.wait_for(sent.get(), 5) == fine.id
+    assert worker.alive
+    await worker.stop(SECOND)
+    assert not worker.alive
+    await committer.close()
+    await store.close()

@@ -146,8 +146,8 @@ class Node:
         )
         self.ready = False
         self.api = Api(
-            self.hub, self.registry, store, self.clock, settings.admin_token, lambda: self.ready, self.metrics,
-            settings.max_payload, settings.public_url,
+            self.hub, self.registry, store, self.clock, settings.admin_token,
+            lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
         )  # fmt: skip
 
     async def _check_url(self, url: str) -> None:

@@ -92,12 +92,24 @@ class Committer:
             return [error] * len(work)
         except Exception as error:
             if len(work) == 1:
-                log.exception("a piece of work cannot be committed: %r", work[0])
+                log.exception("a piece of work cannot be committed: %s", _named(work[0]))
                 return [Unstorable(f"this cannot be stored: {error}")]
             # one of them is poisonous: it must not take the others with it
             return [answer for one in work for answer in await self._commit([one])]
         self._instrument.committed(len(work))
         return done
+
+
+def _named(work: Work) -> str:
+    """Which work it is, without what is in it: payloads and headers are nobody's business in a log."""
+    match work:
+        case Accept(message=message, received=received):
+            subject = message or received
+            return f"Accept of {'nothing' if subject is None else subject.id}"
+        case Settlement(delivery=delivery):
+            return f"Settlement of {delivery.message} at {delivery.endpoint}"
+        case Claim(endpoint=endpoint):
+            return f"Claim for {endpoint}"
 
 
 def _weight(work: Work) -> int:

@@ -47,6 +47,8 @@ class Upkeep:
                 await self.round()
             except StoreUnavailable as error:
                 log.warning("upkeep waits for the database: %s", error)
+            except Exception:
+                log.exception("a round of upkeep failed; the next one comes")
 
     async def round(self) -> None:
         """One round. Raises StoreUnavailable."""

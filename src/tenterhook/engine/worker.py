@@ -22,7 +22,7 @@ from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.engine.lane import LEASE_MARGIN, Lane
 from tenterhook.engine.lifecycle import step
 from tenterhook.engine.settle import Settled, expired_lease, settle
-from tenterhook.errors import StoreUnavailable
+from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import (
     Attempt,
@@ -45,6 +45,7 @@ from tenterhook.store.base import Settled as Written
 log = logging.getLogger(__name__)
 
 LANES_PER_ROUND = 64
+_UNREADABLE = 30 * SECOND
 _PATIENCE = 50 * MILLISECOND
 _TURNS_PER_END = 4
 _IDLE_LANES = 10_000
@@ -235,16 +236,28 @@ class Worker:
         """The next instant at which something can be done without an outside event (µs UTC)."""
         return self._agenda.next_wakeup()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it claims what comes due; if not, only a new start helps."""
+        return self._runner is not None and not self._runner.done()
+
     async def _run(self) -> None:
         while not self._stopping:
-            self._agenda.wake.clear()
-            now = self._clock.now()
-            claims = await self._ready(now)
-            if claims:
-                await self._claim(claims)
-                continue
-            wakeup = self.next_wakeup()
-            await until(self._agenda.wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
+            try:
+                await self._round()
+            except Exception:
+                # a defect that one endpoint brings out must not end the deliveries of all
+                log.exception("a round of the worker failed; it goes on")
+                await until(asyncio.Event(), SECOND)
+
+    async def _round(self) -> None:
+        self._agenda.wake.clear()
+        claims = await self._ready(self._clock.now())
+        if claims:
+            await self._claim(claims)
+            return
+        wakeup = self.next_wakeup()
+        await until(self._agenda.wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
 
     async def _ready(self, now: int) -> list[tuple[Lane, Claim]]:
         """Take what has come up from the heap: start what only waited for time, and say what to claim."""
@@ -280,6 +293,10 @@ class Worker:
             found = await self._store.load_endpoint(endpoint)
         except StoreUnavailable:
             self._agenda.push(self._clock.now() + SECOND, endpoint)
+            return None
+        except TenterhookError as error:
+            log.error("endpoint %s cannot be read, its deliveries wait: %s", endpoint, error)
+            self._agenda.push(self._clock.now() + _UNREADABLE, endpoint)
             return None
         if found is None:
             self._due.pop(endpoint, None)
