@@ -33,8 +33,9 @@ from tenterhook.model import (
     Trigger,
 )
 from tenterhook.settings import load
-from tenterhook.store import batch, rows
+from tenterhook.store import rows
 from tenterhook.store.sqlite import SqliteStore, connect
+from tenterhook.store.sqlite_run import insert
 
 APP = "app_benchseed"
 SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
@@ -158,9 +159,9 @@ async def _write(path: Path, stored: Iterator[Stored]) -> None:
     db.execute("PRAGMA cache_size = -262144")
     while page := list(islice(stored, _AT_ONCE)):
         db.execute("BEGIN")
-        batch.insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
-        batch.insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
-        batch.insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
+        insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
+        insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
+        insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
         db.execute("COMMIT")
         await asyncio.sleep(0)  # lets Ctrl-C through
     db.execute("PRAGMA journal_mode = WAL")

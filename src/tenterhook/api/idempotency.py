@@ -47,7 +47,11 @@ class Key:
 
     def remember(self, status: int, render: Callable[[Any], object]) -> Callable[[Any], Remember]:
         """For a verb that stores the answer with its effect: makes the answer from what was created."""
-        return lambda created: Remember(self.digest, self.body_hash, status, _encode(render(created)), self.expires_at)
+        return lambda created: self.with_answer(status, _encode(render(created)))
+
+    def with_answer(self, status: int, answer: bytes) -> Remember:
+        """What is remembered of an answer that is known."""
+        return Remember(self.digest, self.body_hash, status, answer, self.expires_at, self.expires_at - REMEMBERED)
 
 
 def replay(key: Key, earlier: Remembered) -> Response:
@@ -140,7 +144,7 @@ class Idempotency:
                 return earlier if again is None else await again()
             response = await act()
             answer = b"" if again is not None else response.body
-            remember = Remember(key.digest, key.body_hash, response.status, answer, key.expires_at)
+            remember = key.with_answer(response.status, answer)
             # it is done, and the caller must hear so even if the database cannot keep the answer
             with suppress(StoreUnavailable):
                 await self._store.commit([Accept(None, (), None, remember)])

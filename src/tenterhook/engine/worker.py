@@ -436,11 +436,18 @@ class Worker:
                 now=now,
                 next_lease=0 if delivery.order_key is None else self._new_lease(),
                 next_until=now + self._policy.lease,
+                before=before,
             )
         )
         self._let_go(claimed.message)
         if written is not None:
+            self._learn(lane, verdict.health, written)
             self._settled(verdict, attempt, written)
+
+    def _learn(self, lane: Lane, ours: Health, written: Written) -> None:
+        """What other nodes have seen of the endpoint, unless we have seen more since."""
+        if written.health is not None and lane.health is ours:
+            lane.health = written.health
 
     def _settled(self, verdict: Settled, attempt: Attempt, written: Written) -> None:
         delivery = verdict.delivery

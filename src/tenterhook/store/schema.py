@@ -1,13 +1,15 @@
 """The SQLite schema, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. Partial indexes keep the hot path small: a delivery is in `delivery_due` only while something can still
-happen to it, and one that goes straight from acceptance to success never enters `delivery_lapse`.
+encrypted. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
+small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
+acceptance to success never enters `delivery_lapse`.
 """
 
 MIGRATIONS = [
     """
-    CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
+        WITHOUT ROWID;
     CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
 
     CREATE TABLE endpoint (
@@ -21,11 +23,14 @@ MIGRATIONS = [
     ) WITHOUT ROWID;
 
     CREATE TABLE message (
-        id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB NOT NULL, content_type TEXT NOT NULL,
+        id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
         event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
     );
     CREATE UNIQUE INDEX message_id ON message (app, id);
-    CREATE UNIQUE INDEX message_event ON message (app, event_id) WHERE event_id IS NOT NULL;
+    CREATE TABLE event_id (
+        app TEXT NOT NULL, event_id TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (app, event_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX event_id_message ON event_id (message);
 
     CREATE TABLE delivery (
         message TEXT NOT NULL, endpoint TEXT NOT NULL, app TEXT NOT NULL, state TEXT NOT NULL, due_at INTEGER,
@@ -58,11 +63,14 @@ MIGRATIONS = [
     CREATE UNIQUE INDEX source_uid ON source (app, uid) WHERE uid IS NOT NULL;
     CREATE TABLE received (
         id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
-        dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+        dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
         query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB
     );
     CREATE UNIQUE INDEX received_id ON received (source, id);
-    CREATE UNIQUE INDEX received_key ON received (source, dedup_key) WHERE verdict = 'accepted' AND dedup_key IS NOT NULL;
+    CREATE TABLE received_key (
+        source TEXT NOT NULL, dedup_key TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (source, dedup_key)
+    ) WITHOUT ROWID;
+    CREATE INDEX received_key_message ON received_key (message);
     CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
 
     CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
