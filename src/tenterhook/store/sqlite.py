@@ -17,7 +17,7 @@ from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.store import batch, history
 from tenterhook.store.base import Counts, Done, Hint, Store, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
-from tenterhook.store.schema import MIGRATIONS
+from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
 from tenterhook.store.sqlite_run import run
 from tenterhook.store.verbs import SharedVerbs
@@ -74,7 +74,7 @@ def migrate(db: DB) -> None:
         if version == len(MIGRATIONS):
             db.execute("ROLLBACK")
             return
-        for statement in MIGRATIONS[version].split(";"):
+        for statement in sqlite_statements(MIGRATIONS[version]):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {version + 1}")
         db.execute("COMMIT")
