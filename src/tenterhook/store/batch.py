@@ -119,8 +119,7 @@ def _release_leases(db: sqlite3.Connection, settlements: list[Settlement], caref
 
 def _disable(db: sqlite3.Connection, s: Settlement) -> None:
     db.execute(
-        "UPDATE endpoint SET document = CAST(json_set(document, '$.disabled', json('true'), '$.disabled_reason', ?,"
-        " '$.updated_at', ?) AS BLOB) WHERE id = ?",
+        "UPDATE endpoint SET disabled = 1, disabled_reason = ?, updated_at = ? WHERE id = ?",
         (s.disable, s.now, s.delivery.endpoint),
     )
     db.execute("UPDATE application SET revision = revision + 1 WHERE id = ?", (s.delivery.app,))

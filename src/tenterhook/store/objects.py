@@ -12,7 +12,7 @@ from tenterhook.model import Application, Endpoint, EventType, Health, Source, T
 from tenterhook.store import rows
 from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
-from tenterhook.store.sql import Row, Taken, Tell, Verb, change, select, select_locked, select_one
+from tenterhook.store.sql import Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
 
 _application = msgspec.json.Decoder(Application).decode
@@ -156,7 +156,7 @@ _ENDPOINT_TAKEN = "an endpoint with this uid exists already in the application"
 
 
 def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None) -> Verb[None]:
-    text = "INSERT INTO endpoint (id, app, uid, document, sealed) VALUES (?, ?, ?, ?, ?)"
+    text = f"INSERT INTO endpoint (id, app, uid, {rows.ENDPOINT}) VALUES ({listed(8)})"
     yield from _unique(text, rows.endpoint_row(endpoint, vault), _ENDPOINT_TAKEN)
     yield from remember(answer)
     yield from touch(endpoint.app)
@@ -164,7 +164,10 @@ def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None) -
 
 def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool) -> Verb[None]:
     row = (*rows.endpoint_row(endpoint, vault)[2:], endpoint.id, app)
-    text = "UPDATE endpoint SET uid = ?, document = ?, sealed = ? WHERE id = ? AND app = ?"
+    text = (
+        "UPDATE endpoint SET uid = ?, disabled = ?, disabled_reason = ?, updated_at = ?, document = ?, sealed = ?"
+        " WHERE id = ? AND app = ?"
+    )
     _must_exist((yield from _unique(text, row, _ENDPOINT_TAKEN)))
     if clean:
         yield from change("DELETE FROM health WHERE endpoint = ?", endpoint.id)
@@ -191,21 +194,22 @@ def abandon(endpoint: str) -> Verb[int]:
 
 
 _WITH_HEALTH = (
-    "SELECT e.document, e.sealed, h.failures, h.failing_since, h.open_until, h.opened FROM endpoint AS e"
+    f"SELECT {', '.join('e.' + c for c in rows.ENDPOINT.split(', '))}, h.failures, h.failing_since, h.open_until, h.opened"
+    " FROM endpoint AS e"
     " LEFT JOIN health AS h ON h.endpoint = e.id"
 )
 
 
 def get_endpoint(vault: Vault, app: str, endpoint: str) -> Verb[Endpoint | None]:
     found = yield from select_one(
-        "SELECT document, sealed FROM endpoint WHERE app = ? AND (id = ? OR uid = ?)", app, endpoint, endpoint
+        f"SELECT {rows.ENDPOINT} FROM endpoint WHERE app = ? AND (id = ? OR uid = ?)", app, endpoint, endpoint
     )
-    return None if found is None else rows.endpoint(found[0], found[1], vault)
+    return None if found is None else rows.endpoint(found, vault)
 
 
 def list_endpoints(vault: Vault, app: str, cursor: Cursor) -> Verb[list[Endpoint]]:
-    found = yield from page("document, sealed FROM endpoint", [("app = ?", (app,))], "id", cursor)
-    return [rows.endpoint(row[0], row[1], vault) for row in found]
+    found = yield from page(f"{rows.ENDPOINT} FROM endpoint", [("app = ?", (app,))], "id", cursor)
+    return [rows.endpoint(row, vault) for row in found]
 
 
 def load_endpoint(vault: Vault, endpoint: str) -> Verb[tuple[Endpoint, Health] | None]:
@@ -219,7 +223,7 @@ def load_endpoints(vault: Vault, app: str) -> Verb[list[tuple[Endpoint, Health]]
 
 
 def _with_health(row: Row, vault: Vault) -> tuple[Endpoint, Health]:
-    return rows.endpoint(row[0], row[1], vault), Health() if row[2] is None else Health(*row[2:])
+    return rows.endpoint(row[:5], vault), Health() if row[5] is None else Health(*row[5:])
 
 
 # sources

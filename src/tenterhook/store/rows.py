@@ -36,6 +36,7 @@ ATTEMPT = (
     "request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte"
 )
 RECEIVED = "id, app, source, verdict, reason, dedup_key, message, received_at, method, path, query, headers, body"
+ENDPOINT = "disabled, disabled_reason, updated_at, document, sealed"
 HEALTH = "endpoint, failures, failing_since, open_until, opened"
 HEALTH_AGAIN = (
     "(endpoint) DO UPDATE SET failures = excluded.failures, failing_since = excluded.failing_since,"
@@ -161,14 +162,20 @@ class _EndpointSecrets(Struct):
 
 def endpoint_row(e: Endpoint, vault: Vault) -> Row:
     hidden = _EndpointSecrets(e.url, e.headers, e.secrets)
-    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=()))
-    return (e.id, e.app, e.uid, document, vault.seal(msgspec.json.encode(hidden), e.id))
+    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=(), disabled=False, disabled_reason=None))
+    sealed = vault.seal(msgspec.json.encode(hidden), e.id)
+    return (e.id, e.app, e.uid, int(e.disabled), e.disabled_reason, e.updated_at, document, sealed)
 
 
-def endpoint(document: bytes, sealed: bytes, vault: Vault) -> Endpoint:
+def endpoint(row: Sequence[Any], vault: Vault) -> Endpoint:
+    """From the columns of ENDPOINT; what a verdict changes are columns of their own."""
+    disabled, reason, updated_at, document, sealed = row
     shown = msgspec.json.decode(document, type=Endpoint)
     hidden = msgspec.json.decode(vault.open(sealed, shown.id), type=_EndpointSecrets)
-    return replace(shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets)
+    return replace(
+        shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets, disabled=bool(disabled),
+        disabled_reason=reason, updated_at=updated_at,
+    )  # fmt: skip
 
 
 def source_row(s: Source, vault: Vault) -> Row:

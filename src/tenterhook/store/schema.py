@@ -32,9 +32,11 @@ MIGRATIONS = [
         both="""
         CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
             WITHOUT ROWID;
+        CREATE TABLE installation (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE endpoint (
-            id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, document BLOB NOT NULL, sealed BLOB NOT NULL
+            id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, disabled INTEGER NOT NULL, disabled_reason TEXT,
+            updated_at INTEGER NOT NULL, document BLOB NOT NULL, sealed BLOB NOT NULL
         ) WITHOUT ROWID;
         CREATE UNIQUE INDEX endpoint_app ON endpoint (app, id);
         CREATE UNIQUE INDEX endpoint_uid ON endpoint (app, uid) WHERE uid IS NOT NULL;
