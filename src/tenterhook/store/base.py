@@ -116,13 +116,15 @@ class Claim(Struct, frozen=True):
 class Claimed(Struct, frozen=True):
     """A leased delivery with its message. `expired`: its last lease ended unreported, which must be settled first.
 
-    It must not be sent before `not_before`.
+    It must not be sent before `not_before`. `changed_at` is when the endpoint was changed last (`updated_at`): whoever knows
+    another state of it must load it before sending. None where nobody else could have changed it.
     """
 
     delivery: Delivery
     message: Message
     expired: bool = False
     not_before: int = 0
+    changed_at: int | None = None
 
 
 class Settled(Struct, frozen=True):
@@ -139,12 +141,12 @@ class Settled(Struct, frozen=True):
 class Page(Struct, frozen=True):
     """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending).
 
-    `revision` is that of the application now: whoever knows an older one must load the endpoint before sending.
+    `health` is the endpoint's record, where other nodes may have written it.
     """
 
     claimed: tuple[Claimed, ...]
     next_due: int | None
-    revision: int | None = None
+    health: Health | None = None
 
 
 class Loaded(Struct, frozen=True):

@@ -128,6 +128,15 @@ MIGRATIONS = [
         CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
         CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);
+
+        CREATE TYPE answer AS (
+            kind TEXT, n integer, a TEXT, i INTEGER, j INTEGER, k INTEGER, l INTEGER, x BLOB, y BLOB,
+            d_message TEXT, d_endpoint TEXT, d_app TEXT, d_state TEXT, d_due_at INTEGER, d_lease INTEGER,
+            d_attempts INTEGER, d_step INTEGER, d_order_key TEXT, d_trigger TEXT, d_resume_at INTEGER,
+            d_created_at INTEGER, d_expires_at INTEGER, m_id TEXT, m_app TEXT, m_event_type TEXT, m_payload BLOB,
+            m_content_type TEXT, m_event_id TEXT, m_channels TEXT, m_tags TEXT, m_order_key TEXT, m_source TEXT,
+            m_created_at INTEGER
+        );
         """,
     ),
 ]
