@@ -68,7 +68,9 @@ class Batch:
         accepts = self._without_repeats(accepts)
         plans: dict[tuple[str, int], int] = {}
         planned = [
-            (n, plans.setdefault((_app_of(a), a.revision), len(plans) + 1)) for n, a in accepts if a.revision is not None
+            (n, plans.setdefault((_app_of(a), a.revision), len(plans) + 1))
+            for n, a in accepts
+            if a.revision is not None
         ]
         remember = sorted(((n, a.remember) for n, a in accepts if a.remember is not None), key=lambda one: one[1].key)
         messages = [(n, a.message) for n, a in accepts if a.message is not None]
@@ -195,15 +197,13 @@ def _settle_row(n: int, s: Settlement) -> Row:
     )  # fmt: skip
 
 
-def _beat(n: int, s: Settlement, after: Health) -> Row:
+def _beat(n: int, s: Settlement, after: Health) -> tuple[Any, ...]:
     """What the attempt adds to the record, by the rule `engine.breaker.merged`."""
     more = max(0, after.failures - s.before.failures)
     return (n, s.delivery.endpoint, after == HEALTHY, more, after.failing_since, after.open_until, after.opened)
 
 
-def _settled(
-    n: int, s: Settlement, found: dict[tuple[str, int], list[Row]], health: dict[str, Health]
-) -> Settled:
+def _settled(n: int, s: Settlement, found: dict[tuple[str, int], list[Row]], health: dict[str, Health]) -> Settled:
     if ("lost", n) in found:
         return Settled(False)
     promoted = found.get(("promoted", n))
@@ -224,10 +224,8 @@ def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Don
     if ("taken", n) in found:
         return Conflict(rows.EVENT_ID_TAKEN)
     for row in found.get(("remembered", n), ()):
-        remembered = Remembered(row[7], row[3], row[8])
-        ours = a.remember is not None and message is not None and remembered.answer == a.remember.answer
-        if not ours:
-            return Accepted(None, True, (), remembered)
+        if not row[4]:
+            return Accepted(None, True, (), Remembered(row[7], row[3], row[8]))
     for row in found.get(("duplicate", n), ()):
         return Accepted(row[2], True)
     return Accepted(message, False, tuple([row[2] for row in found.get(("waiting", n), ())]))
@@ -256,4 +254,3 @@ def _claimed(row: Row) -> Claimed:
     else:
         message = rows.message(row[_MESSAGE:])
     return Claimed(delivery, message, expired=row[3] != 0, not_before=row[5] or 0, changed_at=row[4])
-

@@ -227,6 +227,9 @@ BEGIN
                 refused := refused || hit.n;
                 a := NULL;
                 a.kind := 'remembered'; a.n := hit.n; a.i := hit.status; a.x := hit.body_hash; a.y := hit.answer;
+                -- not another request, but this one: the answer to an earlier commit of it was lost
+                SELECT count(*) INTO a.j FROM unnest(m_n, m_app, m_id) AS v (n, app, id)
+                JOIN message AS m ON m.app = v.app AND m.id = v.id WHERE v.n = hit.n;
                 RETURN NEXT a;
             END LOOP;
         END IF;
