@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.harness import environment
 from bench.load import PAYLOAD
 from bench.parts import REQUEST_HEAD, RESPONSE_HEAD
-from tenterhook import serve
+from tenterhook import databases
 from tenterhook.clock import DAY, HOUR, SystemClock
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import (
@@ -34,7 +34,8 @@ from tenterhook.model import (
 )
 from tenterhook.settings import load
 from tenterhook.store import rows
-from tenterhook.store.sqlite import SqliteStore, connect
+from tenterhook.store.base import Store
+from tenterhook.store.sqlite import connect
 from tenterhook.store.sqlite_run import insert
 
 APP = "app_benchseed"
@@ -52,11 +53,11 @@ class Stored(Struct):
     attempts: list[Attempt]
 
 
-def _store(where: Path) -> SqliteStore:
-    return serve.open_store(load({}, environment(where), {}), exclusive=True)
+async def _store(where: Path) -> Store:
+    return await databases.open_store(load({}, environment(where), {}), exclusive=True)
 
 
-async def _application(store: SqliteStore, urls: Sequence[str]) -> list[str]:
+async def _application(store: Store, urls: Sequence[str]) -> list[str]:
     """The application of the seeds with an endpoint for each URL; their ids."""
     now, ids = SystemClock().now(), IdMaker()
     await store.create_application(Application(id=APP, name="seed", created_at=now, updated_at=now))
@@ -73,7 +74,7 @@ async def _application(store: SqliteStore, urls: Sequence[str]) -> list[str]:
 
 async def seed_source(where: Path, url: str) -> None:
     """A GitHub source whose webhooks go to one endpoint."""
-    store = _store(where)
+    store = await _store(where)
     await _application(store, [url])
     now = SystemClock().now()
     source = Source(
@@ -86,7 +87,7 @@ async def seed_source(where: Path, url: str) -> None:
 
 async def seed_history(where: Path, delivered: int, retries: int, endpoints: int = 100) -> None:
     """`delivered` messages of the last 30 days, and `retries` that failed once and are due in the next 24 hours."""
-    store = _store(where)
+    store = await _store(where)
     known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
     await store.close()
     await _write(where / "bench.db", _history(known, delivered, retries))
@@ -94,7 +95,7 @@ async def seed_history(where: Path, delivered: int, retries: int, endpoints: int
 
 async def seed_due(where: Path, deliveries: int, urls: Sequence[str]) -> None:
     """A backlog: `deliveries` spread over endpoints with these URLs, all due for an hour; each message goes to all."""
-    store = _store(where)
+    store = await _store(where)
     known = await _application(store, urls)
     await store.close()
     await _write(where / "bench.db", _backlog(known, deliveries))

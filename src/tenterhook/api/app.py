@@ -53,7 +53,7 @@ class Api:
     """What the handlers work with, and the entry point for the server.
 
     `ready` says whether the server can do its work, `metrics` makes the page for Prometheus. `public_url` begins the
-    URLs of sources, where it is known.
+    URLs of sources, where it is known. One that does not `answer` is of a node that only delivers.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class Api:
         metrics: Callable[[], Any],
         body_limit: int = BODY_LIMIT,
         public_url: str | None = None,
+        answers: bool = True,
     ) -> None:
         self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
         self.auth = Authenticator(store, clock, admin_token)
         self.idempotency = Idempotency(store, clock)
         self.public_url = (public_url or "").rstrip("/")
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._router = Router(ROUTES)
+        self._router, self._answers = Router(ROUTES), answers
         self._ready, self._metrics, self._body_limit = ready, metrics, body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,6 +91,8 @@ class Api:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path: str = scope["path"]
+        if not self._answers and path.startswith(("/api/", "/in/")):
+            raise NotFound("this node has the role worker: ask one with the role api or all")
         if path.startswith("/api/"):
             return await self._call(scope, receive, path)
         if path.startswith("/in/"):
