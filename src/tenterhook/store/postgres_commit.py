@@ -120,8 +120,8 @@ class Batch:
                 done.append(_page(n, by_number))
             elif n in self._repeats:
                 first = done[self._repeats[n]]
-                known = isinstance(first, Accepted) and first.remembered is not None
-                done.append(first if known else IdempotencyInProgress())
+                same = isinstance(first, OutdatedPlan) or (isinstance(first, Accepted) and first.remembered is not None)
+                done.append(first if same else IdempotencyInProgress())
             else:
                 done.append(_accepted(n, w, by_number))
         return done

@@ -358,7 +358,7 @@ BEGIN
     FOR c IN
         SELECT * FROM unnest(c_n, c_endpoint, c_most, c_now, c_lease, c_until, c_rate, c_paced_until)
             AS v (n, endpoint, most, now, lease, until, rate, paced_until)
-        ORDER BY endpoint
+        ORDER BY endpoint, n
     LOOP
         room := c.most;
         later := 0;
