@@ -22,6 +22,7 @@ from tenterhook.api.http import (
     send_response,
 )
 from tenterhook.api.idempotency import Idempotency
+from tenterhook.api.query import Query
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
 from tenterhook.errors import NotFound, TenterhookError
@@ -103,13 +104,14 @@ class Api:
         if scope["method"] == "OPTIONS":
             return Response(204, b"", (*_CORS, *_allowed_headers(scope)))
         route, params = self._router.find(scope["method"], path)
-        call = Call(scope, receive, params, None, self._body_limit)
+        call = Call(scope, receive, route, params, self._body_limit)
         if route.access is not Access.PUBLIC:
             call.token = await self.auth.token(call.header(b"authorization"))
             app = None
-            if route.access is Access.APPLICATION and "app" in params and call.token.app is not None:
-                app = await self._id_of(params["app"])
+            if route.access is Access.APPLICATION and "app_id" in params and call.token.app is not None:
+                app = await self._id_of(params["app_id"])
             self.auth.check(call.token, route, app)
+        call.query = Query(call.query_text, route.query)
         response = await self._handle(route, call)
         return Response(response.status, response.body, (*response.headers, _CORS[0]))
 
@@ -122,7 +124,7 @@ class Api:
 
     async def changing(self, call: Call) -> asyncio.Lock:
         """Held by whoever reads something of an application, changes it and writes it back, so that no change is lost."""
-        owner = call.params.get("app", "")
+        owner = call.params.get("app_id", "")
         return self._changing.setdefault(await self._id_of(owner) if owner else "", asyncio.Lock())
 
     async def _id_of(self, app: str) -> str:
@@ -164,4 +166,4 @@ async def health(_: Any, __: Call) -> Response:
     return NO_CONTENT
 
 
-ROUTES.append(Route("GET", "/api/v1/health", health, Access.PUBLIC, summary="Alive"))
+ROUTES.append(Route("GET", "/api/v1/health", health, "v1.health.get", "Alive", {204: None}, Access.PUBLIC))
