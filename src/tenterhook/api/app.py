@@ -4,14 +4,24 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from tenterhook.api import applications, attempts, endpoint_parts, endpoints, event_types, inbound, messages, sources
+from tenterhook.api import (
+    about,
+    applications,
+    attempts,
+    endpoint_parts,
+    endpoints,
+    event_types,
+    inbound,
+    messages,
+    sources,
+)
 from tenterhook.api.auth import Authenticator
 from tenterhook.api.http import (
-    NO_CONTENT,
     Call,
     Receive,
     Response,
@@ -22,6 +32,7 @@ from tenterhook.api.http import (
     send_response,
 )
 from tenterhook.api.idempotency import Idempotency
+from tenterhook.api.openapi import encoded
 from tenterhook.api.query import Query
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
@@ -41,6 +52,7 @@ ROUTES: list[Route] = [
     *messages.ROUTES,
     *attempts.ROUTES,
     *sources.ROUTES,
+    *about.ROUTES,
 ]
 
 _CORS = (
@@ -77,6 +89,11 @@ class Api:
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._router, self._answers = Router(ROUTES), answers
         self._ready, self._metrics, self._body_limit = ready, metrics, body_limit
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The document that describes the API."""
+        return encoded(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -159,11 +176,3 @@ def _failure(scope: Scope, error: TenterhookError) -> Response:
 def _allowed_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     asked = [value for name, value in scope["headers"] if name == b"access-control-request-headers"]
     return [(b"access-control-allow-headers", value) for value in asked[:1]]
-
-
-async def health(_: Any, __: Call) -> Response:
-    """Alive: 204, without touching anything."""
-    return NO_CONTENT
-
-
-ROUTES.append(Route("GET", "/api/v1/health", health, "v1.health.get", "Alive", {204: None}, Access.PUBLIC))

@@ -30,6 +30,27 @@ class Response(Struct):
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", JSON),)
 
 
+class ErrorOut(Struct):
+    """An error: decide by status and code, `detail` is for people."""
+
+    code: str
+    detail: str
+
+
+class Problem(Struct):
+    """What is wrong and where: `loc` begins with `body`, `query` or `path`, and an index is written `"[0]"`."""
+
+    loc: tuple[str, ...]
+    msg: str
+    type: str
+
+
+class InvalidOut(Struct):
+    """Values that are not acceptable."""
+
+    detail: list[Problem]
+
+
 NO_CONTENT = Response(204, b"", ())
 
 
@@ -47,10 +68,10 @@ async def send_response(send: Send, response: Response) -> None:
 
 
 def error_response(error: TenterhookError) -> Response:
-    """Every error is a JSON object: `{code, detail}`, or a list of places in `detail` for 422."""
+    """Every error is a JSON object, of one shape for 422 and of another for the rest."""
     if isinstance(error, Invalid):
-        return json_response(422, {"detail": [{"loc": error.loc, "msg": error.detail, "type": error.kind}]})
-    response = json_response(error.status, {"code": error.code, "detail": error.detail})
+        return json_response(422, InvalidOut([Problem(error.loc, error.detail, error.kind)]))
+    response = json_response(error.status, ErrorOut(error.code, error.detail))
     if error.status == 503:
         response.headers = (*response.headers, (b"retry-after", b"1"))
     return response
