@@ -10,7 +10,7 @@ from tenterhook.api.idempotency import RememberFor
 from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Metadata, Out, Rate, Title, Uid, given, instant, metadata_of, uid_of, unset
+from tenterhook.api.shapes import In, Metadata, Out, Rate, Time, Title, Uid, given, instant, metadata_of, uid_of, unset
 from tenterhook.errors import Conflict, Managed, NotFound
 from tenterhook.model import Application
 
@@ -67,8 +67,8 @@ class ApplicationOut(Out, kw_only=True):
     uid: str | UnsetType = UNSET
     throttle_rate: int | None
     rate_limit: int | UnsetType = UNSET
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     metadata: Metadata
 
 

@@ -1,9 +1,9 @@
 """Attempts and deliveries: what was sent, what came back, when the next try is; and trying again."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from tenterhook import ids
 from tenterhook.api import endpoints, lists, messages
@@ -12,7 +12,7 @@ from tenterhook.api.lists import PAGE, WINDOW_PAGE, ListResponse
 from tenterhook.api.messages import CHANNEL, EVENT_TYPES, TAG, WITH_CONTENT
 from tenterhook.api.query import Flag, OneCode, Query, Text
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import Metadata, Out, instant, text_of
+from tenterhook.api.shapes import Encoding, Metadata, Out, Time, instant, text_of
 from tenterhook.clock import MILLISECOND
 from tenterhook.errors import Conflict, NotFound
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Result, State, Timing, Trigger
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 PREFIX = "atmpt_"
 SUCCESS, PENDING, FAIL, SENDING, CANCELED = range(5)
 TEXTS = ("success", "pending", "fail", "sending", "canceled")
+Status = Annotated[
+    int,
+    Meta(
+        description=", ".join(f"{code} {text}" for code, text in enumerate(TEXTS)),
+        extra_json_schema={"enum": list(range(len(TEXTS)))},
+    ),
+]
+StatusText = Annotated[str, Meta(extra_json_schema={"enum": list(TEXTS)})]
+Triggered = Annotated[int, Meta(description="0 by the schedule, 1 by hand", extra_json_schema={"enum": [0, 1]})]
 _OLD = {SENDING: PENDING, CANCELED: FAIL}
 """What clients see that know only 0, 1 and 2."""
 STATUS = OneCode("status", "Only attempts with this status.", codes=(SUCCESS, PENDING, FAIL, SENDING, CANCELED))
@@ -56,7 +65,7 @@ class AttemptRequestOut(Out, kw_only=True):
 
     headers: str
     body: str | None
-    body_encoding: str | UnsetType = UNSET
+    body_encoding: Encoding | UnsetType = UNSET
 
 
 class MessageAttemptOut(Out):
@@ -67,12 +76,12 @@ class MessageAttemptOut(Out):
     response: str
     response_status_code: int
     response_duration_ms: int
-    status: int
-    status_text: str
-    trigger_type: int
+    status: Status
+    status_text: StatusText
+    trigger_type: Triggered
     msg_id: str
     endpoint_id: str
-    timestamp: str
+    timestamp: Time
     msg: messages.MessageOut | UnsetType = UNSET
     number: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
@@ -100,11 +109,11 @@ class MessageEndpointOut(Out, kw_only=True):
     throttle_rate: int | None
     metadata: Metadata
     version: int
-    created_at: str
-    updated_at: str
-    status: int
-    status_text: str
-    next_attempt: str | None
+    created_at: Time
+    updated_at: Time
+    status: Status
+    status_text: StatusText
+    next_attempt: Time | None
     attempts: int
     deleted: bool
 

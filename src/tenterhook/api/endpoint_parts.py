@@ -9,7 +9,7 @@ from tenterhook import signing
 from tenterhook.api.endpoints import find
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import In, Out, changeable, instant, instant_in
+from tenterhook.api.shapes import In, Out, Time, changeable, instant, instant_in
 from tenterhook.clock import DAY, MINUTE, SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import SENSITIVE, check_headers
@@ -66,8 +66,8 @@ class EndpointHeadersOut(Out):
 class WindowIn(In):
     """A range of time; until now if it has no end."""
 
-    since: str
-    until: str | None = None
+    since: Time
+    until: Time | None = None
 
 
 class TaskOut(Out):
@@ -76,7 +76,7 @@ class TaskOut(Out):
     id: str
     status: str
     task: str
-    updated_at: str
+    updated_at: Time
     data: dict[str, int]
 
 

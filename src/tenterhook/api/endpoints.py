@@ -21,6 +21,7 @@ from tenterhook.api.shapes import (
     Pattern,
     Rate,
     Text,
+    Time,
     Uid,
     changeable,
     given,
@@ -155,8 +156,8 @@ class EndpointOut(Out, kw_only=True):
     rate_limit: int | UnsetType = UNSET
     metadata: Metadata
     version: int
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     kind: str
     ordered: bool
     concurrency: int | None

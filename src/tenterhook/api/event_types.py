@@ -13,7 +13,7 @@ from tenterhook.api.idempotency import RememberFor
 from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Name, Out, Text, given, instant, unset
+from tenterhook.api.shapes import In, Name, Out, Text, Time, given, instant, unset
 from tenterhook.errors import EventTypeExists, Invalid, NotFound
 from tenterhook.model import EventType
 from tenterhook.store.base import Cursor
@@ -95,8 +95,8 @@ class EventTypeOut(Out, kw_only=True):
     group_name: str | UnsetType = UNSET
     feature_flags: tuple[str, ...] | None
     feature_flag: str | UnsetType = UNSET
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
 
 
 def schemas_of(schemas: Schemas | None) -> Schemas | None:

@@ -12,7 +12,7 @@ from tenterhook.api.idempotency import replay
 from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import Channel, In, Name, Out, Tag, Uid, instant, unset
+from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, unset
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft
 from tenterhook.model import Message
@@ -38,15 +38,15 @@ class MessageIn(In):
     """A message to publish. `payload` keeps its bytes: spacing and order of keys are sent as they came."""
 
     event_type: Name
-    payload: Raw | UnsetType = UNSET
-    data: Raw | UnsetType = UNSET  # an alias that old clients send
+    payload: Payload | UnsetType = UNSET
+    data: Payload | UnsetType = UNSET  # an alias that old clients send
     event_id: Uid | None = None
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
     tags: Annotated[list[Tag], Meta(max_length=5)] | None = None
     ordering_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     transformations_params: RawBody | None = None
     application: Raw | None = None
-    deliver_at: str | None = None
+    deliver_at: Time | None = None
     payload_retention_period: int | None = None
     payload_retention_hours: int | None = None
 
@@ -65,8 +65,8 @@ class MessageOut(Out):
 
     id: str
     event_type: str
-    payload: Raw
-    timestamp: str
+    payload: Payload
+    timestamp: Time
     event_id: str | UnsetType = UNSET
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None

@@ -11,7 +11,21 @@ from tenterhook.api.idempotency import RememberFor
 from tenterhook.api.lists import SORTED_PAGE, WINDOW_PAGE, ListResponse
 from tenterhook.api.query import OneWord
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import MASK, In, Out, Title, Uid, changeable, given, instant, text_of, uid_of, unset
+from tenterhook.api.shapes import (
+    MASK,
+    Encoding,
+    In,
+    Out,
+    Time,
+    Title,
+    Uid,
+    changeable,
+    given,
+    instant,
+    text_of,
+    uid_of,
+    unset,
+)
 from tenterhook.errors import NotFound
 from tenterhook.model import Received, Source
 from tenterhook.receive import Outcome
@@ -26,6 +40,7 @@ VERDICT = OneWord(
     "Only requests that were judged so.",
     words=(Outcome.ACCEPTED.value, "duplicate", Outcome.PING.value, Outcome.REJECTED.value),
 )
+Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICT.words]})]
 _BODIES_AT_ONCE = 8
 """A list shows no bodies, but the store reads them, and each may be as large as `max_received`."""
 _HINT = 4
@@ -88,16 +103,16 @@ class SourceOut(Out, kw_only=True):
     secret_count: int
     secret_hints: list[str]
     managed: bool
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
 
 
 class ReceivedOut(Out):
     """A received request; its head and body only when one is read."""
 
     id: str
-    timestamp: str
-    verdict: str
+    timestamp: Time
+    verdict: Verdict
     reason: str
     method: str
     path: str
@@ -107,7 +122,7 @@ class ReceivedOut(Out):
     msg_id: str | None
     headers: list[tuple[str, str]] | UnsetType = UNSET
     body: str | UnsetType = UNSET
-    body_encoding: str | UnsetType = UNSET
+    body_encoding: Encoding | UnsetType = UNSET
 
 
 def _hint(secret: str) -> str:
