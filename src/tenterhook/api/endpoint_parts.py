@@ -66,8 +66,8 @@ class EndpointHeadersOut(Out):
 class WindowIn(In):
     """A range of time; until now if it has no end."""
 
-    since: Time
-    until: Time | None = None
+    since: Annotated[Time, Meta(examples=["2026-01-31T12:00:00Z"])]
+    until: Annotated[Time, Meta(examples=["2026-02-01T12:00:00Z"])] | None = None
 
 
 class TaskOut(Out):

@@ -23,6 +23,7 @@ from tenterhook.api.shapes import (
     Text,
     Time,
     Uid,
+    Url,
     changeable,
     given,
     instant,
@@ -77,7 +78,7 @@ def _span(length: float | UnsetType | None) -> int | UnsetType | None:
 class EndpointUpsertIn(Pace, kw_only=True):
     """An endpoint to put in the place of one. `filter_types` and `rate_limit` are what old clients send."""
 
-    url: str
+    url: Url
     kind: str | UnsetType = UNSET
     description: Text | None = None
     uid: Uid | None = None
@@ -114,7 +115,7 @@ class EndpointIn(EndpointUpsertIn, kw_only=True):
 class EndpointPatch(Pace, kw_only=True):
     """Changes to an endpoint: what is absent stays, null clears."""
 
-    url: str | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
     kind: str | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     uid: Uid | UnsetType | None = UNSET

@@ -29,7 +29,14 @@ EXPUNGE = Flag("expunge", "Remove it instead of archiving it.")
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,256}")
 _VERSION = re.compile(r"[a-zA-Z0-9\-_.]{1,64}")
 
-Schemas = dict[str, Any]
+Schemas = Annotated[
+    dict[str, Any],
+    Meta(
+        description="A JSON Schema for each version.",
+        examples=[{"1": {"type": "object"}}],
+        extra_json_schema={"additionalProperties": {"type": ["object", "boolean"]}},
+    ),
+]
 Flags = Annotated[list[Name], Meta(min_length=1, max_length=100)]
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
+from tenterhook import providers
 from tenterhook.api import lists
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
@@ -40,6 +41,7 @@ VERDICT = OneWord(
     "Only requests that were judged so.",
     words=(Outcome.ACCEPTED.value, "duplicate", Outcome.PING.value, Outcome.REJECTED.value),
 )
+Line = Annotated[list[str], Meta(description="Name and value of a header.", min_length=2, max_length=2)]
 Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICT.words]})]
 _BODIES_AT_ONCE = 8
 """A list shows no bodies, but the store reads them, and each may be as large as `max_received`."""
@@ -47,6 +49,7 @@ _HINT = 4
 _LONG_ENOUGH = 16
 """Of a shorter secret the last characters would tell too much."""
 
+Provider = Annotated[str, Meta(examples=["none"], extra_json_schema={"enum": providers.names()})]
 Secrets = Annotated[list[Annotated[str, Meta(min_length=1, max_length=16_384)]], Meta(max_length=10)]
 Options = Annotated[dict[str, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=50)]
 
@@ -55,7 +58,7 @@ class SourceIn(In):
     """A source to create, or to put in the place of one; then the secrets stay if they are absent."""
 
     name: Title
-    provider: str
+    provider: Provider
     uid: Uid | None = None
     secrets: Secrets | None = None
     options: Options | None = None
@@ -75,7 +78,7 @@ class SourcePatch(In):
     """Changes to a source: what is absent stays, null clears; `secrets` and `options` are replaced as a whole."""
 
     name: Title | UnsetType = UNSET
-    provider: str | UnsetType = UNSET
+    provider: Provider | UnsetType = UNSET
     uid: Uid | UnsetType | None = UNSET
     secrets: Secrets | UnsetType | None = UNSET
     options: Options | UnsetType | None = UNSET
@@ -120,7 +123,7 @@ class ReceivedOut(Out):
     body_size: int
     dedup_key: str | None
     msg_id: str | None
-    headers: list[tuple[str, str]] | UnsetType = UNSET
+    headers: list[Line] | UnsetType = UNSET
     body: str | UnsetType = UNSET
     body_encoding: Encoding | UnsetType = UNSET
 
@@ -219,7 +222,7 @@ def request_shown(received: Received, *, whole: bool = False) -> ReceivedOut:
         msg_id=received.message,
     )
     if whole:
-        out.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        out.headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers]
         out.body, out.body_encoding = text_of(request.body)
     return out
 
