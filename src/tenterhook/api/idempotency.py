@@ -17,7 +17,7 @@ from tenterhook.errors import BadRequest, IdempotencyInProgress, IdempotencyMism
 from tenterhook.store.base import Accept, Remember, Remembered, Store
 
 REMEMBERED = 12 * HOUR
-_LONGEST_KEY = 256
+LONGEST_KEY = 256
 T = TypeVar("T")
 RememberFor = Callable[[Any], Remember] | None
 """Makes what is remembered of a creating request from the object that was created."""
@@ -73,8 +73,8 @@ class Idempotency:
         text = call.header(b"idempotency-key")
         if text is None or call.token is None:
             return None
-        if not 0 < len(text) <= _LONGEST_KEY:
-            raise BadRequest(f"an idempotency key has 1 to {_LONGEST_KEY} characters")
+        if not 0 < len(text) <= LONGEST_KEY:
+            raise BadRequest(f"an idempotency key has 1 to {LONGEST_KEY} characters")
         uri = call.path.rstrip("/").encode() + b"?" + call.query_text
         digest = sha256(b"\0".join((call.token.id.encode(), text, uri))).digest()
         if digest in self._in_progress:
