@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import uvloop
 
-from tenterhook import netguard, tokens
+from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
 from tenterhook.catalog import Catalog
@@ -25,10 +25,9 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
 from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
-from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Token
+from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
-from tenterhook.registry import Registry
+from tenterhook.registry import Registry, create_token
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits as ResponseLimits
@@ -178,20 +177,7 @@ async def first_token(store: Store, settings: Settings, clock: Clock) -> str | N
     """The text of a new admin token, if nobody could call the API otherwise: at the first start."""
     if settings.admin_token is not None or await store.list_tokens():
         return None
-    return await create_token(store, clock, "first admin", "admin", None, None)
-
-
-async def create_token(
-    store: Store, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
-) -> str:
-    """Make a token; its text is returned once and stored nowhere."""
-    text = tokens.new_token(SystemRandom())
-    now = clock.now()
-    token = Token(
-        id=IdMaker().new(PREFIXES["token"], now), name=name, scope=scope, app=app, created_at=now, expires_at=expires_at
-    )
-    await store.create_token(token, tokens.hash_token(text))
-    return text
+    return (await create_token(store, clock, name="first admin", scope="admin"))[1]
 
 
 @asynccontextmanager

@@ -157,8 +157,9 @@ def shown(event_type: EventType, with_content: bool = True) -> EventTypeOut:
 
 
 def _visible(call: Call, event_type: EventType) -> bool:
-    """An application's token sees no event type behind a feature flag: tokens carry none."""
-    return not event_type.feature_flags or call.token is None or call.token.app is None
+    """An application's token sees an event type behind feature flags only if it carries one of them."""
+    flags, token = event_type.feature_flags, call.token
+    return not flags or token is None or token.app is None or not set(flags).isdisjoint(token.feature_flags)
 
 
 def _iterator(event_type: EventType) -> str:

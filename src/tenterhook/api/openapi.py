@@ -39,7 +39,7 @@ CALLERS = {
 ERRORS: list[tuple[type[TenterhookError], Callable[[Route], bool]]] = [
     (errors.BadRequest, lambda route: bool(route.query) or route.takes_key),
     (errors.Unauthenticated, lambda route: route.access is not Access.PUBLIC),
-    (errors.Forbidden, lambda route: route.access is Access.ORGANISATION or route.write),
+    (errors.Forbidden, lambda route: route.access is not Access.PUBLIC),
     (errors.NotFound, lambda route: "{" in route.path),
     (errors.Conflict, lambda route: route.write),
     (errors.TooLarge, lambda route: route.write),

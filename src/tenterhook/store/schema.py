@@ -70,7 +70,11 @@ MIGRATIONS = [
             source TEXT NOT NULL, dedup_key TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (source, dedup_key)
         ) WITHOUT ROWID;
         CREATE INDEX received_key_message ON received_key (message);
-        CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE token (
+            id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, app TEXT, drop_at INTEGER, document BLOB NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX token_app ON token (app, id);
+        CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
         CREATE TABLE idempotency (
             key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
             expires_at INTEGER NOT NULL
