@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## format, lint, types, and that docs/openapi.json is what 
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m tenterhook.api.openapi | cmp -s - docs/openapi.json || { \
+	@$(BIN)/python -m tenterhook.api | cmp -s - docs/openapi.json || { \
 		echo "docs/openapi.json is not what the table of operations says: run make openapi, and look at its diff"; exit 1; }
 
 format: $(VENV)/.dev
@@ -34,7 +34,7 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 
 openapi: $(VENV)/.run  ## docs/openapi.json, from the table of operations
-	@$(BIN)/python -m tenterhook.api.openapi > docs/openapi.json
+	@$(BIN)/python -m tenterhook.api > docs/openapi.json
 
 bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
 	@$(BIN)/python -m bench

@@ -228,6 +228,15 @@ async def test_a_body_that_does_not_fit(world: World, route: Route) -> None:
     check_error(await world.call(route, world.things, body=None, chunks=[b" " * (1 << 20)] * 2), 413)
 
 
+@pytest.mark.parametrize("route", [p for p in ALL if p.values[0].takes_key])
+async def test_with_an_idempotency_key_it_is_done_once(world: World, route: Route) -> None:
+    key_header = {"idempotency-key": "once"}
+    first = await world.call(route, world.things, headers=key_header)
+    again = await world.call(route, world.things, headers=key_header)
+    assert again.status == first.status
+    assert again.headers.get("idempotent-replayed") == ("true" if first.status < 300 else None)
+
+
 @pytest.mark.parametrize("route", ALL)
 async def test_another_method(world: World, route: Route) -> None:
     path = key(route)[1].format(**world.things)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations. `python -m tenterhook.api.openapi` prints it.
+"""The OpenAPI 3.1 document, made from the table of operations.
 
 Descriptions are the docstrings of the handlers, models and errors; limits are those that the models check.
 """
@@ -236,13 +236,3 @@ def _portable(schema: Any) -> Any:
     if isinstance(kept.get("pattern"), str):
         kept["pattern"] = kept["pattern"].replace(r"\Z", "$")
     return kept
-
-
-def main() -> None:
-    from tenterhook.api.app import ROUTES
-
-    sys.stdout.buffer.write(encoded(ROUTES))
-
-
-if __name__ == "__main__":
-    main()
