@@ -45,7 +45,7 @@ CONFIG = SchemathesisConfig.from_dict({
     },
 })  # fmt: skip
 NEVER_DONE = {"v1.message-attempt.cancel", "v1.authentication.logout"}
-"""Operations that cannot succeed here: the delivery has ended."""
+"""Operations that cannot succeed here: the delivery has ended, the token is no visitor's."""
 
 schema = schemathesis.openapi.from_dict(DOCUMENT, config=CONFIG)
 
