@@ -16,6 +16,8 @@ import tenterhook
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(tenterhook.__file__).parent
+IMPORTED_AS = {"pyyaml": "yaml"}
+"""Distributions whose module has another name."""
 BUILD_TOOLS = {"editables", "hatchling"}
 
 CLIENTS = {
@@ -61,7 +63,8 @@ def extras() -> dict[str, list[str]]:
 
 def modules(requirements: Iterable[str]) -> set[str]:
     """The packages that the requirements bring, as they are imported."""
-    return {re.split(r"[><=\s]", line)[0].replace("-", "_") for line in requirements}
+    names = (re.split(r"[><=\s]", line)[0] for line in requirements)
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
 
 
 def test_requirements_are_the_dependencies_with_all_extras() -> None:
