@@ -40,8 +40,9 @@ bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -
 	@$(BIN)/python -m bench
 
 requirements:  ## lock requirements/*.in again, with hashes (needs uv)
-	@for name in run dev bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-emit-index-url --upgrade requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in dev run bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --upgrade $$(test $$name = dev || echo -c requirements/dev.txt) requirements/$$name.in \
+		-o requirements/$$name.txt; done
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json
