@@ -8,7 +8,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -35,6 +34,8 @@ CALLERS = {
     Access.ANY: "For every valid token.",
     Access.PUBLIC: "Needs no token.",
 }
+
+SUCCESSES = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content"}
 
 ERRORS: list[tuple[type[TenterhookError], Callable[[Route], bool]]] = [
     (errors.BadRequest, lambda route: bool(route.query) or route.takes_key),
@@ -131,7 +132,7 @@ def _operation(route: Route, shared: list[Parameter[Any]]) -> Json:
 
 def _success(route: Route, status: int) -> Json:
     model = route.answers[status]
-    response: Json = {"description": HTTPStatus(status).phrase}
+    response: Json = {"description": SUCCESSES[status]}
     if route.takes_key:
         response["headers"] = {"idempotent-replayed": _to("headers", "idempotent-replayed")}
     return response if model is None else response | {"content": _content(model)}
