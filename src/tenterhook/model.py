@@ -117,7 +117,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`."""
+    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
+
+    It is not sent before `deliver_at`.
+    """
 
     id: str
     app: str
@@ -130,6 +133,7 @@ class Message(Struct, frozen=True, kw_only=True):
     order_key: str | None = None
     source: str | None = None
     created_at: int
+    deliver_at: int | None = None
     expired: bool = False
 
 

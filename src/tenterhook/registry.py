@@ -17,7 +17,7 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Application, Endpoint, Secret, Source, Token
+from tenterhook.model import Application, Endpoint, EventType, Secret, Source, Token
 from tenterhook.store.base import Cursor, Remember, Store
 
 MOST_SECRETS = 10
@@ -71,6 +71,25 @@ class Registry:
             self._worker.dismiss(endpoint.id)
         for source in sources:
             self._catalog.forget_source(source.token)
+
+    # event types
+
+    async def create_event_type(self, event_type: EventType, remember: RememberFor = None) -> EventType:
+        """Raises EventTypeExists unless the one there is archived."""
+        await self._store.create_event_type(event_type, None if remember is None else remember(event_type))
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def save_event_type(self, event_type: EventType) -> EventType:
+        """Create or replace it."""
+        await self._store.save_event_type(event_type)
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def delete_event_type(self, name: str) -> None:
+        """Remove it for good. Raises NotFound."""
+        await self._store.delete_event_type(name)
+        self._catalog.forget_event_type(name)
 
     # endpoints
 

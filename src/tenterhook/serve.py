@@ -85,7 +85,7 @@ class Node:
         )  # fmt: skip
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
         self.catalog = Catalog(store, self.worker.adopt)
-        limits = Limits(settings.max_received, settings.rejection_body)
+        limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
         )
@@ -125,6 +125,8 @@ class Node:
         match hint.topic:
             case "application":
                 self.catalog.forget_application(hint.about)
+            case "event_type":
+                self.catalog.forget_event_type(hint.about)
             case "token":
                 self.api.auth.forget()
             case "due":

@@ -71,7 +71,7 @@ class Route(Struct, frozen=True):
     @property
     def takes_key(self) -> bool:
         """Whether an idempotency key has a meaning."""
-        return self.method == "POST"
+        return self.method == "POST" and self.write
 
 
 class _Shape:
