@@ -75,6 +75,9 @@ def _copied() -> Path:
 def run(name: str, *arguments: str | Path, text: str = "") -> None:
     """Run a program to its end, on this standard input. Raises Failed."""
     command: Sequence[str | Path] = [programs() / name, *arguments]
-    done = subprocess.run(command, input=text, text=True, capture_output=True, cwd="/", **identity(owner()))
+    try:
+        done = subprocess.run(command, input=text, text=True, capture_output=True, cwd="/", **identity(owner()))
+    except PermissionError as error:
+        raise Failed(f"{error}; as root, TMPDIR must be a folder that every user can reach") from None
     if done.returncode:
         raise Failed(f"{name} ended with {done.returncode}\n{done.stdout}{done.stderr}")
