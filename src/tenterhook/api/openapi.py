@@ -43,7 +43,7 @@ ERRORS: list[tuple[type[TenterhookError], Callable[[Route], bool]]] = [
     (errors.Forbidden, lambda route: route.access is not Access.PUBLIC),
     (errors.NotFound, lambda route: "{" in route.path),
     (errors.Conflict, lambda route: route.write),
-    (errors.TooLarge, lambda route: route.write),
+    (errors.TooLarge, lambda route: route.write or route.body is not None),
     (errors.Invalid, lambda route: bool(route.query) or route.body is not None),
     (errors.IdempotencyInProgress, lambda route: route.takes_key),
     (errors.TenterhookError, lambda route: True),
