@@ -136,6 +136,18 @@ class OutdatedPlan(TenterhookError):
     status = 503
 
 
+class TooManyRequests(TenterhookError):
+    """This token has made too many requests: wait as long as `Retry-After` says."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, rate: int = 0, wait: int = 0) -> None:
+        """`rate` is the limit per second, `wait` how long to hold back (µs)."""
+        super().__init__(f"at most {rate} requests per second with this token" if rate else None)
+        self.rate, self.wait = rate, wait
+
+
 class SignatureRefused(TenterhookError):
     """The webhook's signature does not verify."""
 

@@ -16,6 +16,7 @@ import uvloop
 from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
+from tenterhook.api.quota import Quotas
 from tenterhook.catalog import Catalog
 from tenterhook.clock import SECOND, Clock
 from tenterhook.databases import open_store
@@ -96,7 +97,7 @@ class Node:
         self.api = Api(
             self.hub, self.registry, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
-            answers=settings.role != "worker",
+            answers=settings.role != "worker", quotas=Quotas(settings.operator_rate, settings.application_rate),
         )  # fmt: skip
         self._heard: set[asyncio.Task[None]] = set()
 

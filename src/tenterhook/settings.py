@@ -162,6 +162,16 @@ class Settings(Masked, frozen=True, kw_only=True):
         "What happens to a message whose payload does not fit the JSON Schema of its event type: nothing, a line in the"
         " log, or a refusal.",
     ] = "off"
+    operator_rate: Annotated[
+        int,
+        whole(0, 1_000_000),
+        "The most API requests per second with one token that is not limited to an application; 0 for no limit.",
+    ] = 0
+    application_rate: Annotated[
+        int,
+        whole(0, 1_000_000),
+        "The most API requests per second with one token of an application, at each node; 0 for no limit.",
+    ] = 100
     max_received: Annotated[int, size(1, 1 << 30), "The largest request that a source accepts."] = 25 << 20
     # at least what the words of a chat service need: they say whether it took the message
     max_response: Annotated[int, size(1 << 10, 64 << 20), "How much of an answer is kept with its attempt."] = 16 << 10
