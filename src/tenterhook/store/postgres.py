@@ -123,12 +123,18 @@ class PostgresStore(SharedVerbs):
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
+            except asyncpg.UniqueViolationError:
+                # an earlier commit of some of it is found to be kept, or was when this one met it
+                if tries == _TRIES:
+                    raise
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
                 lost = self._committing is None
                 if tries < _TRIES and worth_retrying(error):
                     continue
                 if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # it may have been kept or not: done again, what is there already stays as it is
+                    # whether it was kept is not known
+                    batch = Batch(work, self._tell, again=True)
                     continue
                 raise self._meaning(error) from error
         raise AssertionError
