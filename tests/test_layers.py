@@ -33,7 +33,7 @@ LAYERS: list[list[str]] = [
     ["store", "senders"],
     ["http_server"],
     ["serve", "databases"],
-    ["cli", "demo"],
+    ["cli", "demo", "library"],
 ]  # fmt: skip
 
 IO = {
