@@ -1,4 +1,5 @@
-"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects` and `history`."""
+"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
+`retention`."""
 
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -15,8 +16,8 @@ from tenterhook.model import (
     Source,
     Token,
 )
-from tenterhook.store import history, objects
-from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
+from tenterhook.store import history, objects, retention
+from tenterhook.store.base import Cursor, Cutoff, Loaded, Remember, Remembered, Swept
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -50,7 +51,22 @@ class SharedVerbs:
         return await self._write(objects.abandon, endpoint)
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        return await self._write(history.prune, now, rejections_kept, limit)
+        return await self._write(retention.prune, now, rejections_kept, limit)
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        return await self._read(retention.overdue, cutoffs)
+
+    async def list_retired(self, limit: int) -> list[str]:
+        return await self._read(retention.list_retired, limit)
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.forget, cutoff, after, limit, dry)
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.expire, cutoff, after, limit, dry)
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        return await self._write(retention.expire_due, now, limit)
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         await self._write(objects.create_application, app, remember)
