@@ -122,8 +122,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 class Message(Struct, frozen=True, kw_only=True):
     """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
 
-    It is not sent before `deliver_at`. `payload_until` is when the payload goes even if a delivery still needs it; None leaves that to the
-    retention.
+    It is not sent before `deliver_at`. `payload_until` is when the payload goes even if a delivery still needs it; None
+    leaves that to the retention.
     """
 
     id: str

@@ -48,6 +48,8 @@ EXPANDED_STATUSES = Flag(
     "expanded_statuses", "Has no effect: an attempt has succeeded or failed, which every client knows."
 )
 _OF_ATTEMPTS = (*WINDOW_PAGE, STATUS, STATUS_CODE_CLASS, CHANNEL, TAG, EVENT_TYPES, WITH_CONTENT, EXPANDED_STATUSES)
+_EXPIRED = "EXPUNGED"
+"""In place of an answer that was removed, as the wire API has it."""
 _ENDED = {State.DELIVERED: SUCCESS, State.FAILED: FAIL, State.CANCELLED: CANCELED}
 
 
@@ -131,7 +133,7 @@ def shown(
     status = SUCCESS if outcome.result is Result.OK else FAIL
     answer = "{}"
     if with_content:
-        answer = text_of(outcome.response_body)[0] if outcome.status else outcome.detail
+        answer = _answer(attempt)
     return MessageAttemptOut(
         id=attempt.id,
         url=outcome.url,
@@ -146,6 +148,13 @@ def shown(
         timestamp=instant(attempt.started_at),
         msg=msg,
     )
+
+
+def _answer(attempt: Attempt) -> str:
+    outcome = attempt.outcome
+    if not outcome.status:
+        return outcome.detail
+    return _EXPIRED if attempt.expired else text_of(outcome.response_body)[0]
 
 
 def _detailed(attempt: Attempt) -> MessageAttemptOut:

@@ -438,7 +438,7 @@ class Worker:
     async def _attempt(self, lane: Lane, claimed: Claimed, started: int, deadline: int) -> None:
         endpoint = lane.endpoint
         try:
-            outcome = await self._send(claimed.message, endpoint, started, deadline)
+            outcome = await self._outcome(claimed.message, endpoint, started, deadline)
         except asyncio.CancelledError:
             self._let_go(claimed.message)
             raise
@@ -448,7 +448,7 @@ class Worker:
             self._active.discard(endpoint.id)
         await self._settle(lane, claimed, started, outcome)
 
-    async def _send(self, message: Message, endpoint: Endpoint, started: int, deadline: int) -> Outcome:
+    async def _outcome(self, message: Message, endpoint: Endpoint, started: int, deadline: int) -> Outcome:
         if message.expired:
             return expired_payload()
         try:
