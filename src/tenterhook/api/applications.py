@@ -91,8 +91,8 @@ class ApplicationOut(Out, kw_only=True):
     uid: str | UnsetType = UNSET
     throttle_rate: int | None
     rate_limit: int | UnsetType = UNSET
-    payload_retention_hours: int | float | None
-    record_retention_hours: int | float | None
+    payload_retention_hours: float | None = None
+    record_retention_hours: float | None = None
     created_at: Time
     updated_at: Time
     metadata: Metadata
