@@ -173,7 +173,7 @@ async def test_many_applications_with_little_in_them(store: SqliteStore) -> None
     found = [removed async for removed in sweep(store, Pace(FixedClock()), wanted, dry=True)]
     assert sum(removed.messages for removed in found if removed.what == "records") == 30
     assert [r async for r in sweep(store, Pace(FixedClock()), wanted)].count(Removed("records", 1, 0)) == 30
-    assert [r async for r in sweep(store, Pace(FixedClock()), wanted)] == []
+    assert sum([r.messages async for r in sweep(store, Pace(FixedClock()), wanted)]) == 0
 
 
 async def test_stopping_what_was_never_started(store: SqliteStore) -> None:

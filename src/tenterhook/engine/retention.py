@@ -7,7 +7,7 @@ an application keeps for a shorter time than others do, and days in which someth
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -91,16 +91,50 @@ async def all_applications(store: Store) -> list[Application]:
             return found
 
 
-async def sweep(store: Store, pace: Pace, wanted: Sequence[Cutoff], *, dry: bool = False) -> AsyncIterator[Removed]:
-    """Remove (`dry`: count) what is older; one item for each step. Raises StoreUnavailable."""
+async def sweep_all(
+    store: Store, pace: Pace, retention: Retention, apps: Sequence[Application], now: int, *, dry: bool = False
+) -> AsyncGenerator[Removed, None]:
+    """Remove what is too old by these terms in all applications, which are `apps`, and in deleted ones.
+
+    `dry` counts, but not payloads that were promised to go. Raises StoreUnavailable.
+    """
+    if not dry:
+        async for swept in _repeated(pace, partial(store.expire_due, now)):
+            yield Removed("payloads", swept.messages, swept.requests)
+    longest = max([retention.records, *(retention.of(app).records for app in apps)])
+    wanted = cutoffs(retention, apps, now, store.grace)
+    async for removed in sweep(store, pace, wanted, days_before=max(0, now - longest), dry=dry):
+        yield removed
+    for app in await store.list_retired(_RETIRED):
+        async for removed in _sweep_one(store, pace, Cutoff(app, 0, now - _LINGER), dry):
+            yield removed
+
+
+async def sweep(
+    store: Store, pace: Pace, wanted: Sequence[Cutoff], *, days_before: int = 0, dry: bool = False
+) -> AsyncGenerator[Removed, None]:
+    """Remove (`dry`: count) what is older; one item for each step. Whole days that ended before `days_before` come first.
+
+    Raises StoreUnavailable.
+    """
+    if not dry:
+        async for swept in _repeated(pace, partial(store.drop_days, days_before)):
+            yield Removed("records", swept.messages, swept.requests, swept.days)
     for start in range(0, len(wanted), _PAGE):
         for cutoff in await store.overdue(wanted[start : start + _PAGE]):
-            async for removed in sweep_one(store, pace, cutoff, dry=dry):
+            async for removed in _sweep_one(store, pace, cutoff, dry):
                 yield removed
 
 
-async def sweep_one(store: Store, pace: Pace, cutoff: Cutoff, *, dry: bool = False) -> AsyncIterator[Removed]:
-    """The same for one application, whether or not something of it is known to be old."""
+async def _repeated(pace: Pace, work: Callable[[int], Awaitable[Swept]]) -> AsyncGenerator[Swept, None]:
+    more = True
+    while more:
+        swept = await pace.step(work)
+        more = swept.after is not None
+        yield swept
+
+
+async def _sweep_one(store: Store, pace: Pace, cutoff: Cutoff, dry: bool) -> AsyncGenerator[Removed, None]:
     for what, verb in (("records", store.forget), ("payloads", store.expire)):
         after: str | None = ""
         while after is not None:
@@ -140,30 +174,12 @@ class Sweeper:
 
     async def round(self) -> None:
         """Once through everything, unless it is stopped. Raises StoreUnavailable."""
-        async with aclosing(self._steps(self._clock.now())) as steps:
+        now = self._clock.now()
+        await self._store.add_days(now)
+        apps = await all_applications(self._store)
+        steps = sweep_all(self._store, self._pace, self._retention, apps, now)
+        async with aclosing(steps):
             async for removed in steps:
                 self._instrument.removed(removed.what, removed.messages, removed.requests)
                 if await until(self._stop, self._pace.rest):
                     return
-
-    async def _steps(self, now: int) -> AsyncGenerator[Removed, None]:
-        store, pace = self._store, self._pace
-        await store.add_days(now)
-        async for swept in self._repeated(partial(store.expire_due, now)):
-            yield Removed("payloads", swept.messages, 0)
-        apps = await all_applications(store)
-        longest = max([self._retention.records, *(self._retention.of(app).records for app in apps)])
-        async for swept in self._repeated(partial(store.drop_days, max(0, now - longest))):
-            yield Removed("records", swept.messages, swept.requests, swept.days)
-        async for removed in sweep(store, pace, cutoffs(self._retention, apps, now, store.grace)):
-            yield removed
-        for app in await store.list_retired(_RETIRED):
-            async for removed in sweep_one(store, pace, Cutoff(app, 0, now - _LINGER)):
-                yield removed
-
-    async def _repeated(self, work: Callable[[int], Awaitable[Swept]]) -> AsyncIterator[Swept]:
-        more = True
-        while more:
-            swept = await self._pace.step(work)
-            more = swept.after is not None
-            yield swept
