@@ -1,6 +1,5 @@
 """`/app/{app_id}/msg`: publish, list and read messages."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -18,7 +17,7 @@ from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft
 from tenterhook.model import Message
-from tenterhook.store.base import Cursor
+from tenterhook.store.base import ANY_MESSAGE, MessageFilter
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
@@ -205,47 +204,27 @@ async def create(api: "Api", call: Call) -> Response:
             api.idempotency.end(key)
 
 
-class Filter:
-    """What a list says of messages; the event types only if they are not left to the store."""
-
-    def __init__(self, query: Query, *, event_types: bool) -> None:
-        self._channel, self._tag = query[CHANNEL], query[TAG]
-        self._event_types = query[EVENT_TYPES] if event_types else ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether every message passes."""
-        return self._channel is None and self._tag is None and not self._event_types
-
-    def passes(self, message: Message) -> bool:
-        return (
-            (self._channel is None or self._channel in message.channels)
-            and (self._tag is None or self._tag in message.tags)
-            and (not self._event_types or message.event_type in self._event_types)
-        )
+def filter_of(query: Query) -> MessageFilter:
+    """What a list says of messages."""
+    return MessageFilter(event_types=query[EVENT_TYPES], channel=query[CHANNEL], tag=query[TAG])
 
 
 async def listing(api: "Api", call: Call) -> Response:
     """Messages, newest first."""
     app = (await api.registry.application(call.params["app_id"])).id
-    with_content, event_types = call.query[WITH_CONTENT], call.query[EVENT_TYPES]
-    conditions = Filter(call.query, event_types=False)
+    with_content, wanted = call.query[WITH_CONTENT], filter_of(call.query)
+    cursor = lists.cursor_of(call, "msg_", descending=True)
 
-    async def fetch(page: Cursor) -> Sequence[Message]:
-        return await api.store.list_messages(app, page, event_types)
+    def render(message: Message) -> MessageOut:
+        return shown(message, with_content)
 
-    async def passes(message: Message) -> bool:
-        return conditions.passes(message)
+    if wanted == ANY_MESSAGE:
+        return await lists.answer(cursor, lambda page: api.store.list_messages(app, page), render, _id)
+    return await lists.answer_search(cursor, lambda page: api.store.search_messages(app, page, wanted), render, _id)
 
-    async def sifted(page: Cursor) -> Sequence[Message]:
-        return await lists.sifted(page, fetch, lambda message: message.id, passes)
 
-    return await lists.answer(
-        lists.cursor_of(call, "msg_", descending=True),
-        fetch if conditions.empty else sifted,
-        lambda message: shown(message, with_content),
-        lambda message: message.id,
-    )
+def _id(message: Message) -> str:
+    return message.id
 
 
 async def find(api: "Api", call: Call) -> Message:

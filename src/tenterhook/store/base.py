@@ -8,7 +8,7 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -26,6 +26,8 @@ from tenterhook.model import (
     Source,
     Token,
 )
+
+T = TypeVar("T")
 
 
 class Remember(Struct, frozen=True):
@@ -183,6 +185,38 @@ class Cursor(Struct, frozen=True, kw_only=True):
     descending: bool = False
     since: int | None = None
     until: int | None = None
+
+
+class MessageFilter(Struct, frozen=True, kw_only=True):
+    """Which messages to find: of one of the event types (none: of any), with this channel and this tag."""
+
+    event_types: tuple[str, ...] = ()
+    channel: str | None = None
+    tag: str | None = None
+
+
+ANY_MESSAGE = MessageFilter()
+
+
+class AttemptFilter(Struct, frozen=True, kw_only=True):
+    """Which attempts to find: those that succeeded or failed, were answered with a status in a range, of such messages.
+
+    `statuses` is the lowest and the first beyond.
+    """
+
+    ok: bool | None = None
+    statuses: tuple[int, int] | None = None
+    of: MessageFilter = ANY_MESSAGE
+
+
+ANY_ATTEMPT = AttemptFilter()
+
+
+class Found(Struct, Generic[T], frozen=True):
+    """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
+
+    items: list[T]
+    behind: str | None = None
 
 
 class Cutoff(Struct, frozen=True):
@@ -352,7 +386,13 @@ class Store(Protocol):
     async def get_message(self, app: str, message: str) -> Message | None:
         """By id or event id."""
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        """Those of the messages with these ids that are there, by id."""
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        """By id."""
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
         """By id."""
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
@@ -382,6 +422,17 @@ class Store(Protocol):
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         """Of a message, an endpoint, or both; by id."""
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        """The same, with a filter."""
 
     # sources and what they received
 

@@ -13,7 +13,7 @@ from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigge
 from tenterhook.store import rows
 from tenterhook.store.base import Cursor, Settlement
 from tenterhook.store.lines import is_occupied, promote
-from tenterhook.store.lists import page
+from tenterhook.store.lists import Where, page
 from tenterhook.store.sql import (
     Insert,
     LockLines,
@@ -44,11 +44,15 @@ def get_message(app: str, message: str) -> Verb[Message | None]:
     return None if found is None else rows.message(found)
 
 
-def list_messages(app: str, cursor: Cursor, event_types: Sequence[str]) -> Verb[list[Message]]:
-    where: list[tuple[str, Sequence[Any]]] = [("app = ?", (app,))]
-    if event_types:
-        where.append((f"event_type IN ({listed(len(event_types))})", event_types))
-    found = yield from page(f"{rows.MESSAGE} FROM message", where, "id", cursor, "msg_")
+def get_messages(app: str, messages: Sequence[str]) -> Verb[list[Message]]:
+    if not messages:
+        return []
+    text = f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id IN ({listed(len(messages))}) ORDER BY id"
+    return [rows.message(row) for row in (yield from select(text, app, *messages))]
+
+
+def list_messages(app: str, cursor: Cursor) -> Verb[list[Message]]:
+    found = yield from page(f"{rows.MESSAGE} FROM message", [("app = ?", (app,))], "id", cursor, "msg_")
     return [rows.message(row) for row in found]
 
 
@@ -213,31 +217,39 @@ def get_attempt(app: str, message: str, attempt: str) -> Verb[Attempt | None]:
 
 
 def list_attempts(app: str, cursor: Cursor, message: str | None, endpoint: str | None) -> Verb[list[Attempt]]:
-    where: list[tuple[str, Sequence[Any]]] = [("app = ?", (app,))]
+    where = [("a.app = ?", (app,)), *attempts_of(message, endpoint)]
+    found = yield from page(f"{rows.of('a', rows.ATTEMPT)} FROM attempt AS a", where, "a.id", cursor, "atmpt_")
+    return [rows.attempt(row) for row in found]
+
+
+def attempts_of(message: str | None, endpoint: str | None) -> list[Where]:
+    """Conditions on `attempt AS a`."""
+    where: list[Where] = []
     if message is not None:
-        where.append(("message = ?", (message,)))
+        where.append(("a.message = ?", (message,)))
         if ids.is_id(message, "msg_"):
             # spares the parts of the history that are older than the message
-            where.append(("id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - _SKEW)),)))
+            where.append(("a.id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - _SKEW)),)))
     if endpoint is not None:
         # by message the index on messages is the better one: as an expression the endpoint tempts to no other
-        where.append(("endpoint = ?" if message is None else "(endpoint || '') = ?", (endpoint,)))
-    found = yield from page(f"{rows.ATTEMPT} FROM attempt", where, "id", cursor, "atmpt_")
-    return [rows.attempt(row) for row in found]
+        where.append(("a.endpoint = ?" if message is None else "(a.endpoint || '') = ?", (endpoint,)))
+    return where
 
 
 # received requests
 
 _RECEIVED = (
-    f"{', '.join('r.' + c for c in rows.RECEIVED.split(', '))}, m.payload FROM received AS r"
+    f"{rows.of('r', rows.RECEIVED)}, m.payload FROM received AS r"
     " LEFT JOIN message AS m ON r.verdict = 'accepted' AND m.app = r.app AND m.id = r.message"
 )
 
 
 def list_received(app: str, source: str, cursor: Cursor, verdict: str | None) -> Verb[list[Received]]:
-    where: list[tuple[str, Sequence[Any]]] = [("r.app = ?", (app,)), ("r.source = ?", (source,))]
+    where: list[Where] = [("r.app = ?", (app,)), ("r.source = ?", (source,))]
     if verdict is not None:
         where.append(("r.verdict = ?", (verdict,)))
+        if verdict != "accepted":
+            where.append(("r.verdict <> 'accepted'", ()))  # so that they are found by their own index
     found = yield from page(_RECEIVED, where, "r.id", cursor, "req_")
     return [rows.received(row[:-1], row[-1]) for row in found]
 

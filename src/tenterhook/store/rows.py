@@ -51,13 +51,19 @@ RECEIVED_KEY = "source, dedup_key, message"
 
 EVENT_ID_TAKEN = "a message with this eventId exists already"
 
+
+def of(alias: str, columns: str) -> str:
+    """The columns of a table that is called `alias` in a statement."""
+    return ", ".join(f"{alias}.{column}" for column in columns.split(", "))
+
+
 STATES = {state.value: state for state in State}
 TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 
 
 def message_row(m: Message) -> Row:
     return (
-        m.id, m.app, _text(m.event_type), None if m.expired else m.payload, _text(m.content_type), m.event_id,
+        m.id, m.app, storable(m.event_type), None if m.expired else m.payload, storable(m.content_type), m.event_id,
         _join(m.channels), _join(m.tags), m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until,
     )  # fmt: skip
 
@@ -89,7 +95,7 @@ def attempt_row(a: Attempt) -> Row:
     o, t = a.outcome, a.outcome.timing
     return (
         a.id, a.app, a.message, a.endpoint, a.number, a.trigger.value, a.started_at, o.result.value, o.reason.value,
-        o.status, _text(o.detail), o.retry_after, _text(o.url), o.request_head, o.request_body, o.response_head,
+        o.status, storable(o.detail), o.retry_after, storable(o.url), o.request_head, o.request_body, o.response_head,
         None if a.expired else o.response_body, int(o.response_cut), t.total, t.dns, t.connect, t.tls, t.first_byte,
     )  # fmt: skip
 
@@ -111,8 +117,8 @@ def received_row(r: Received) -> Row:
     q = r.request
     body = None if r.verdict == "accepted" or r.expired else q.body
     return (
-        r.id, r.app, r.source, r.verdict, _text(r.reason), None if r.dedup_key is None else _text(r.dedup_key), r.message,
-        r.received_at, _text(q.method), q.path.encode("utf-8", "surrogatepass"), q.query, header_lines(q.headers), body,
+        r.id, r.app, r.source, r.verdict, storable(r.reason), None if r.dedup_key is None else storable(r.dedup_key), r.message,
+        r.received_at, storable(q.method), q.path.encode("utf-8", "surrogatepass"), q.query, header_lines(q.headers), body,
     )  # fmt: skip
 
 
@@ -122,7 +128,7 @@ def is_keyed(r: Received) -> bool:
 
 
 def received_key_row(r: Received) -> Row:
-    return (r.source, _text(r.dedup_key or ""), r.message)
+    return (r.source, storable(r.dedup_key or ""), r.message)
 
 
 def received(row: Sequence[Any], payload: bytes | None) -> Received:
@@ -193,7 +199,7 @@ def source(document: bytes, sealed: bytes, vault: Vault) -> Source:
     return replace(shown, secrets=msgspec.json.decode(vault.open(sealed, shown.id), type=tuple[str, ...]))
 
 
-def _text(text: str) -> str:
+def storable(text: str) -> str:
     """Words from outside: PostgreSQL's text cannot hold NUL, and takes UTF-8 only. What must stay exact is kept as bytes."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")

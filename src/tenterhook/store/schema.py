@@ -88,9 +88,9 @@ MIGRATIONS = [
         """,
         sqlite="""
         CREATE TABLE message (
-            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
-            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL,
-            deliver_at INTEGER, payload_until INTEGER
+            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, content_type TEXT NOT NULL, event_id TEXT,
+            channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL, deliver_at INTEGER,
+            payload_until INTEGER, payload BLOB
         );
         CREATE UNIQUE INDEX message_id ON message (app, id);
         CREATE INDEX message_until ON message (payload_until) WHERE payload_until IS NOT NULL;
@@ -103,6 +103,7 @@ MIGRATIONS = [
         );
         CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
         CREATE TABLE received (
             id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
             dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
@@ -130,6 +131,7 @@ MIGRATIONS = [
             first_byte INTEGER, PRIMARY KEY (message, id)
         ) PARTITION BY RANGE (id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
         CREATE TABLE attempt_rest PARTITION OF attempt DEFAULT;
 
         CREATE TABLE received (

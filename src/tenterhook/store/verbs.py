@@ -16,8 +16,18 @@ from tenterhook.model import (
     Source,
     Token,
 )
-from tenterhook.store import history, objects, retention
-from tenterhook.store.base import Cursor, Cutoff, Loaded, Remember, Remembered, Swept
+from tenterhook.store import history, objects, retention, search
+from tenterhook.store.base import (
+    AttemptFilter,
+    Cursor,
+    Cutoff,
+    Found,
+    Loaded,
+    MessageFilter,
+    Remember,
+    Remembered,
+    Swept,
+)
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -123,8 +133,14 @@ class SharedVerbs:
     async def get_message(self, app: str, message: str) -> Message | None:
         return await self._read(history.get_message, app, message)
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
-        return await self._read(history.list_messages, app, cursor, event_types)
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        return await self._read(history.get_messages, app, messages)
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        return await self._read(history.list_messages, app, cursor)
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
+        return await self._read(search.search_messages, app, cursor, wanted)
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
         return await self._read(history.get_delivery, app, message, endpoint)
@@ -150,6 +166,17 @@ class SharedVerbs:
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         return await self._read(history.list_attempts, app, cursor, message, endpoint)
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         assert source.app == app
