@@ -63,6 +63,12 @@ class Forbidden(TenterhookError):
     status = 403
 
 
+class MissingPayload(BadRequest):
+    """The payload of this message was removed when its retention was over: it cannot be sent again."""
+
+    code = "missing_payload"
+
+
 class NotFound(TenterhookError):
     """Entity not found."""
 

@@ -36,7 +36,7 @@ CREATE TYPE {event_id} AS (n int, app text, event_id text, message text);
 CREATE TYPE {received_key} AS (n int, source text, key text, message text);
 CREATE TYPE {message} AS (
     n int, id text, app text, event_type text, payload bytea, content_type text, event_id text, channels text, tags text,
-    order_key text, source text, created_at bigint, deliver_at bigint
+    order_key text, source text, created_at bigint, deliver_at bigint, payload_until bigint
 );
 CREATE TYPE {delivery} AS (
     n int, message text, endpoint text, app text, state text, due_at bigint, lease bigint, attempts bigint, step bigint,
@@ -168,7 +168,7 @@ BEGIN
             'promoted', line.n, NULL::text, 0::bigint, e.updated_at, NULL::bigint, NULL::bigint, NULL::bytea,
             NULL::bytea, d.message, d.endpoint, d.app, d.state, d.due_at, d.lease, d.attempts, d.step, d.order_key,
             d.trigger, d.resume_at, d.created_at, d.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at
+            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
         FROM delivery AS d
         LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
@@ -285,14 +285,14 @@ BEGIN
         FROM unnest(requests) AS v
         LEFT JOIN unnest(repeats, firsts) AS r (n, message) ON r.n = v.n
         WHERE v.n <> ALL (refused)
-        ON CONFLICT (source, id) DO NOTHING;
+        ON CONFLICT (app, id) DO NOTHING;
     END IF;
     refused := refused || repeats;
 
     INSERT INTO message (id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source,
-        created_at, deliver_at)
+        created_at, deliver_at, payload_until)
     SELECT v.id, v.app, v.event_type, v.payload, v.content_type, v.event_id, v.channels, v.tags, v.order_key, v.source,
-        v.created_at, v.deliver_at
+        v.created_at, v.deliver_at, v.payload_until
     FROM unnest(messages) AS v
     WHERE v.n <> ALL (refused)
         AND NOT (again AND EXISTS (SELECT FROM message AS m WHERE m.app = v.app AND m.id = v.id));
@@ -393,7 +393,7 @@ BEGIN
                 NULL::bigint, NULL::bytea, NULL::bytea,
                 l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
                 l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at
+                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
             FROM leased AS l
             LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message
             LEFT JOIN endpoint AS e ON e.id = l.endpoint
