@@ -45,7 +45,7 @@ requirements:  ## lock requirements/*.in again, with hashes (needs uv)
 		-o requirements/$$name.txt; done
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json tests/sdk/node_modules
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Tenterhook needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python)"; exit 1; }
