@@ -1,0 +1,31 @@
+"""What may be published of the rows that were read: which one after the other, and which must wait."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tenterhook.outbox.base import Kept, Row
+
+
+class Plan(Struct, frozen=True):
+    """`lines` are independent of each other; the rows of one go in order. `held` wait for an earlier row of their key."""
+
+    lines: list[list[Row]]
+    held: list[Kept]
+
+
+def plan(rows: Sequence[Row]) -> Plan:
+    """`rows` in the order in which they were read: of each key in order.
+
+    A row whose predecessor waits is not tried, and gets the predecessor's instant. So the instants of a key never decrease
+    along its positions, and whatever is read of a key by instant, then by position, is its beginning.
+    """
+    lines: dict[object, list[Row]] = {}
+    held = []
+    for row in rows:
+        if row.behind is not None and (row.retry_at is None or row.behind > row.retry_at):
+            held.append(Kept(row.id, row.attempts, row.behind, "waits for an earlier event of its key"))
+        else:
+            line = row.id if row.key is None else (row.application, row.key)
+            lines.setdefault(line, []).append(row)
+    return Plan(list(lines.values()), held)
