@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ BUILD_TOOLS = {"editables", "hatchling"}
 
 CLIENTS = {
     "http", "urllib.request", "urllib3", "requests", "httpx", "aiohttp", "pyreqwest", "websockets", "ftplib", "smtplib",
-    "telnetlib", "xmlrpc", "socket", "ssl", "httptools",
+    "telnetlib", "xmlrpc", "socket", "ssl", "httptools", "asyncpg",
 }  # fmt: skip
 """Modules that can open a connection, or read what comes over one."""
 
@@ -46,10 +46,26 @@ def listed(name: str) -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def test_requirements_are_the_dependencies() -> None:
-    dependencies = project()["dependencies"]
-    assert isinstance(dependencies, list)
-    assert listed("run.in") - BUILD_TOOLS == set(dependencies)
+def dependencies() -> list[str]:
+    found = project()["dependencies"]
+    assert isinstance(found, list)
+    return found
+
+
+def extras() -> dict[str, list[str]]:
+    """What `pip install tenterhook[name]` brings besides."""
+    found = project()["optional-dependencies"]
+    assert isinstance(found, dict)
+    return found
+
+
+def modules(requirements: Iterable[str]) -> set[str]:
+    """The packages that the requirements bring, as they are imported."""
+    return {re.split(r"[><=\s]", line)[0].replace("-", "_") for line in requirements}
+
+
+def test_requirements_are_the_dependencies_with_all_extras() -> None:
+    assert listed("run.in") - BUILD_TOOLS == set(dependencies()).union(*extras().values())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
@@ -70,24 +86,29 @@ def test_every_requirement_is_locked(name: str) -> None:
         for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
         if "==" in line
     }
-    wanted = {re.split(r"[><=\s]", line)[0] for line in listed(f"{name}.in") if not line.startswith("-r")}
+    wanted = {re.split(r"[><=\[\s]", line)[0] for line in listed(f"{name}.in") if not line.startswith("-r")}
     assert wanted - locked == set()
 
 
 def test_every_dependency_is_used() -> None:
-    dependencies = project()["dependencies"]
-    assert isinstance(dependencies, list)
     used = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name, _ in imported(path)}
-    names = {re.split(r"[><=\s]", line)[0].replace("-", "_") for line in dependencies}
-    assert names - used == set()
+    assert modules(dependencies()) - used == set()
 
 
 def test_no_other_distribution_is_imported() -> None:
-    dependencies = project()["dependencies"]
-    assert isinstance(dependencies, list)
-    names = {re.split(r"[><=\s]", line)[0].replace("-", "_") for line in dependencies}
+    names = modules(dependencies()).union(*map(modules, extras().values()))
     used = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name, _ in imported(path)}
     assert used - names - set(sys.stdlib_module_names) == {"tenterhook"}
+
+
+def test_the_command_starts_without_the_extras() -> None:
+    absent = modules(line for lines in extras().values() for line in lines)
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(absent)}))
+import tenterhook.cli, tenterhook.serve
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_version_is_that_of_the_changelog() -> None:
