@@ -31,6 +31,9 @@ from tenterhook.hub import Hub, Limits
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Token
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.outbox.databases import open_table
+from tenterhook.outbox.publishing import Publisher
+from tenterhook.outbox.relay import Relays
 from tenterhook.registry import Registry
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
@@ -144,6 +147,7 @@ class Node:
         self.registry = Registry(
             store, self.catalog, self.worker, self.clock, ids, tuple(KINDS), self._check_url, settings.longest_timeout()
         )
+        self.relays = Relays(Publisher(self.hub.publish, self.clock, settings.max_payload), self.clock, open_table)
         self.ready = False
         self.api = Api(
             self.hub, self.registry, store, self.clock, settings.admin_token,
@@ -177,6 +181,7 @@ class Node:
             last_first.push_async_callback(self.committer.close)
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
             last_first.push_async_callback(self.upkeep.stop)
+            last_first.push_async_callback(self.relays.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from tenterhook.config import Configuration, check_settings, parse
 from tenterhook.errors import ConfigurationError
+from tenterhook.outbox import databases
 from tenterhook.senders import KINDS
 from tenterhook.settings import Settings, config_file, load
 
@@ -28,6 +29,7 @@ def loaded(environ: Mapping[str, str], flags: Flags) -> Loaded:
     settings = load({} if configuration is None else configuration.server, environ, flags)
     if configuration is not None:
         check_settings(configuration, settings)
+        databases.check(configuration)
     return Loaded(settings, configuration)
 
 

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from tenterhook.config import ConfiguredOutbox
 
+WAITS = "waits for an earlier event of its key"
+"""The error of a row that is not tried because of another."""
+
 
 class Unavailable(Exception):
     """The table cannot be used right now; the text says why and holds no secret."""
@@ -62,6 +65,9 @@ class Table(Protocol):
 
     async def take(self, reading: Reading, now: int) -> list[Row]:
         """Rows whose transaction has committed: those due again by `retry_at`, then new ones, each by position."""
+
+    async def rest(self, poll: int) -> int:
+        """Nothing was there: how long (µs) to wait before looking again, unless the table calls first; at most `poll`."""
 
     async def settle(self, published: Sequence[str], kept: Sequence[Kept]) -> None:
         """Delete the rows with the ids `published`, and write down the others, in one transaction."""

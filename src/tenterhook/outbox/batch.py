@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tenterhook.outbox.base import Kept, Row
+from tenterhook.outbox.base import WAITS, Kept, Row
 
 
 class Plan(Struct, frozen=True):
@@ -24,7 +24,7 @@ def plan(rows: Sequence[Row]) -> Plan:
     held = []
     for row in rows:
         if row.behind is not None and (row.retry_at is None or row.behind > row.retry_at):
-            held.append(Kept(row.id, row.attempts, row.behind, "waits for an earlier event of its key"))
+            held.append(Kept(row.id, row.attempts, row.behind, WAITS))
         else:
             line = row.id if row.key is None else (row.application, row.key)
             lines.setdefault(line, []).append(row)

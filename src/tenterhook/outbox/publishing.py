@@ -12,7 +12,7 @@ from tenterhook.clock import DAY, MINUTE, SECOND, Clock
 from tenterhook.errors import Conflict, IdempotencyInProgress, Invalid, NotFound, StoreUnavailable, TenterhookError
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
-from tenterhook.outbox.base import Kept, Row
+from tenterhook.outbox.base import WAITS, Kept, Row
 from tenterhook.outbox.event import Event, event_of
 from tenterhook.store.base import Remember
 
@@ -72,8 +72,8 @@ class Publisher:
 
     def _again(self, rows: Sequence[Row], attempts: int, wait: int, error: str) -> list[Kept]:
         """The first of the rows is tried again after `wait`, and the others behind it."""
-        at, behind = self._clock.now() + wait, f"waits for {rows[0].id}"
-        return [Kept(rows[0].id, attempts, at, error), *(Kept(row.id, row.attempts, at, behind) for row in rows[1:])]
+        at = self._clock.now() + wait
+        return [Kept(rows[0].id, attempts, at, error), *(Kept(row.id, row.attempts, at, WAITS) for row in rows[1:])]
 
     async def _row(self, row: Row) -> None:
         """Make it a message, if it is none yet. Raises Refused, and what Hub.publish raises."""

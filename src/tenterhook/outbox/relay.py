@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tenterhook import clock
 from tenterhook.clock import HOUR, SECOND, Clock
 from tenterhook.config import ConfiguredOutbox
-from tenterhook.outbox.base import Kept, OpenTable, Reading, Table, Unavailable
+from tenterhook.outbox.base import WAITS, Kept, OpenTable, Reading, Table, Unavailable
 from tenterhook.outbox.batch import plan
 from tenterhook.outbox.publishing import Publisher
 
@@ -88,7 +88,7 @@ class Relay:
                 async with self._open(self.outbox, self._wake.set) as table:
                     await self._relay(table)
             except Unavailable as error:
-                self._tell(logging.WARNING, f"cannot be relayed from right now: {error}")
+                self._tell(f"waits: {error}", str(error))
             except Exception:
                 log.exception("outbox %s: an error of the relay; it goes on", self.outbox.name)
             await clock.until(self._ending, min(REOPEN_LAST, REOPEN_FIRST << min(self._failures, 20)))
@@ -97,16 +97,15 @@ class Relay:
     async def _relay(self, table: Table) -> None:
         while not self._ending.is_set():
             self._wake.clear()
-            busy = await table.lead() and await self._round(table)
+            wait = await self._round(table) if await table.lead() else self.outbox.poll
             self._well()
-            if not busy:
-                await clock.until(self._wake, self.outbox.poll)
+            await clock.until(self._wake, wait)
 
-    async def _round(self, table: Table) -> bool:
-        """Read, publish, delete; whether there was anything. Raises Unavailable."""
+    async def _round(self, table: Table) -> int:
+        """Read, publish, delete; how long to wait until the next round (µs). Raises Unavailable."""
         rows = await table.take(self._reading, self._clock.now())
         if not rows:
-            return False
+            return await table.rest(self.outbox.poll)
         planned = plan(rows)
         fates = await asyncio.gather(*(self._publisher.line(line) for line in planned.lines))
         kept = [row for fate in fates for row in fate.kept]
@@ -114,24 +113,24 @@ class Relay:
         await table.settle([row for fate in fates for row in fate.published], [*planned.held, *kept])
         if any(fate.unavailable for fate in fates):
             # lets go of the table, so that another server may do it
-            raise Unavailable("the database of the messages cannot be written")
-        return True
+            raise Unavailable("messages cannot be stored")
+        return 0
 
     def _explain(self, kept: Sequence[Kept]) -> None:
         for row in kept:
-            if row.attempts:
-                what = "refuses" if row.retry_at is None else "cannot publish yet"
-                self._tell(logging.WARNING, f"{what} the row {row.id}, and perhaps others: {row.error}", row.error)
+            if row.error != WAITS:
+                when = "as it is" if row.retry_at is None else "yet"
+                self._tell(f"the row {row.id}, and perhaps others, cannot be published {when}: {row.error}", row.error)
 
-    def _tell(self, level: int, text: str, subject: str | None = None) -> None:
+    def _tell(self, text: str, subject: str) -> None:
         """Write to the log, unless it was told of the subject within the hour."""
-        now, subject = self._clock.now(), subject or text
+        now = self._clock.now()
         self._told = {known: at for known, at in self._told.items() if now - at < TOLD}
         if subject not in self._told:
             self._told[subject] = now
-            log.log(level, "outbox %s %s", self.outbox.name, text)
+            log.warning("outbox %s: %s", self.outbox.name, text)
 
     def _well(self) -> None:
         if self._failures:
-            log.info("outbox %s can be relayed from again", self.outbox.name)
+            log.info("outbox %s: goes on", self.outbox.name)
             self._failures, self._told = 0, {}

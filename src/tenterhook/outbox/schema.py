@@ -15,6 +15,8 @@ from tenterhook.errors import Invalid
 TABLE = "tenterhook_outbox"
 CHANNEL = "tenterhook_outbox"
 """Where PostgreSQL notifies the relay, for all outboxes of a database."""
+RESTING = 7_465_101
+"""The first half of the advisory lock that a relay holds while it waits for a hint; the second is the table."""
 
 _NAME = re.compile(r"(?:([a-z_][a-z0-9_]{0,47})\.)?([a-z_][a-z0-9_]{0,47})")
 """Names made from that of the table stay below PostgreSQL's limit of 63 bytes."""
@@ -70,10 +72,13 @@ END $$;
 CREATE OR REPLACE TRIGGER "{name}_place" BEFORE INSERT ON {table}
     FOR EACH ROW EXECUTE FUNCTION {schema}"{name}_place"();
 
--- A hint that there is something to do. The relay also looks by itself, so this trigger may be dropped.
+-- A hint that there is something to do, to a relay that rests: commits that notify take turns in PostgreSQL, so a relay that
+-- looks anyway is told nothing. Who did not tell holds the lock until its commit, and as long the relay does not rest.
 CREATE OR REPLACE FUNCTION {schema}"{name}_hint"() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('{channel}', '');
+    IF NOT pg_try_advisory_xact_lock_shared({resting}, TG_RELID::int) THEN
+        PERFORM pg_notify('{channel}', '');
+    END IF;
     RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER "{name}_hint" AFTER INSERT ON {table}
@@ -116,4 +121,4 @@ def ddl(dialect: str, table: str = TABLE) -> str:
     schema, name = parts(table)
     if schema and dialect == "sqlite":
         raise Invalid("a table of SQLite is in no schema: leave out what stands before the full stop")
-    return DIALECTS[dialect].format(table=quoted(table), schema=schema, name=name, channel=CHANNEL)
+    return DIALECTS[dialect].format(table=quoted(table), schema=schema, name=name, channel=CHANNEL, resting=RESTING)

@@ -71,6 +71,9 @@ class SqliteTable:
         found = await self._call(lambda db: db.execute(self._statements.take, take_values(reading, now)).fetchall())
         return [Row(**{n: _text(n, v) for n, v in zip(Row.__struct_fields__, row, strict=True)}) for row in found]
 
+    async def rest(self, poll: int) -> int:
+        return poll
+
     async def settle(self, published: Sequence[str], kept: Sequence[Kept]) -> None:
         await self._call(partial(self._settle, published, kept))
 
