@@ -33,6 +33,7 @@ MAY_CONNECT = {
     "senders/http.py": "the client of all outbound requests",
     "remote.py": "the command line calls the operator's own server",
     "http_server.py": "listens",
+    "outbox/postgres.py": "connects to the databases that the operator names",
 }
 
 
