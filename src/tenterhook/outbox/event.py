@@ -72,5 +72,7 @@ def _encoded(payload: Any) -> bytes:
         return bytes(payload)
     try:
         return msgspec.json.encode(payload)
+    except UnicodeError:
+        raise
     except (TypeError, ValueError, OverflowError) as wrong:
         raise Invalid(f"the payload cannot be written as JSON: {wrong}") from None

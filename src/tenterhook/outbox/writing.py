@@ -144,10 +144,13 @@ def _asyncpg(connection: Any, sql: str, values: Values) -> Any:
 
 
 def _sqlalchemy(connection: Any, sql: str, values: Values) -> Any:
-    level = connection.get_execution_options().get(
-        "isolation_level", getattr(connection.dialect, "_on_connect_isolation_level", None)
-    )
-    _demand(level != "AUTOCOMMIT", "with engine.begin() as connection:")
+    # that of an asynchronous connection is inside of it, once it is open
+    inner = getattr(connection, "sync_connection", connection)
+    if inner is not None:
+        level = inner.get_execution_options().get(
+            "isolation_level", getattr(inner.dialect, "_on_connect_isolation_level", None)
+        )
+        _demand(level != "AUTOCOMMIT", "with engine.begin() as connection:")
     return connection.execute(_text(sql), dict(zip(COLUMNS, values, strict=True)))
 
 
