@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help demo run test simulate check format bench requirements clean
+.PHONY: help demo run test simulate check format openapi bench requirements clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -22,14 +22,19 @@ test: $(VENV)/.dev  ## every test
 simulate: $(VENV)/.dev  ## 10,000 seeds of the engine in virtual time (SEEDS=n for another number)
 	@$(BIN)/python -m bench.simulate --seeds $(or $(SEEDS),10000)
 
-check: $(VENV)/.dev  ## format, lint, types
+check: $(VENV)/.dev  ## format, lint, types, and that docs/openapi.json is what the code says
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tenterhook.api.openapi | cmp -s - docs/openapi.json || { \
+		echo "docs/openapi.json is not what the table of operations says: run make openapi, and look at its diff"; exit 1; }
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+openapi: $(VENV)/.run  ## docs/openapi.json, from the table of operations
+	@$(BIN)/python -m tenterhook.api.openapi > docs/openapi.json
 
 bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
 	@$(BIN)/python -m bench

@@ -19,7 +19,7 @@ import uvloop
 from msgspec.structs import replace
 
 from bench.load import PAYLOAD
-from tenterhook import serve
+from tenterhook import databases, serve
 from tenterhook.api.app import Api
 from tenterhook.clock import SECOND, SystemClock
 from tenterhook.engine.committer import Committer
@@ -135,7 +135,7 @@ def settlement(ids: IdMaker, delivery: Delivery, now: int, request_head: bytes) 
 
 async def commits(seconds: float) -> None:
     """The wall time of both commits, per message."""
-    store = serve.open_store(settings(), exclusive=True)
+    store = await databases.open_store(settings(), exclusive=True)
     source = batches(SystemClock().now(), REQUEST_HEAD)
     warm = time.perf_counter() + WARM_UP
     spent = cpu = 0.0

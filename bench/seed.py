@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.harness import environment
 from bench.load import PAYLOAD
 from bench.parts import REQUEST_HEAD, RESPONSE_HEAD
-from tenterhook import serve
+from tenterhook import databases
 from tenterhook.clock import DAY, HOUR, SystemClock
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import (
@@ -33,8 +33,10 @@ from tenterhook.model import (
     Trigger,
 )
 from tenterhook.settings import load
-from tenterhook.store import batch, rows
-from tenterhook.store.sqlite import SqliteStore, connect
+from tenterhook.store import rows
+from tenterhook.store.base import Store
+from tenterhook.store.sqlite import connect
+from tenterhook.store.sqlite_run import insert
 
 APP = "app_benchseed"
 SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
@@ -51,11 +53,11 @@ class Stored(Struct):
     attempts: list[Attempt]
 
 
-def _store(where: Path) -> SqliteStore:
-    return serve.open_store(load({}, environment(where), {}), exclusive=True)
+async def _store(where: Path) -> Store:
+    return await databases.open_store(load({}, environment(where), {}), exclusive=True)
 
 
-async def _application(store: SqliteStore, urls: Sequence[str]) -> list[str]:
+async def _application(store: Store, urls: Sequence[str]) -> list[str]:
     """The application of the seeds with an endpoint for each URL; their ids."""
     now, ids = SystemClock().now(), IdMaker()
     await store.create_application(Application(id=APP, name="seed", created_at=now, updated_at=now))
@@ -72,7 +74,7 @@ async def _application(store: SqliteStore, urls: Sequence[str]) -> list[str]:
 
 async def seed_source(where: Path, url: str) -> None:
     """A GitHub source whose webhooks go to one endpoint."""
-    store = _store(where)
+    store = await _store(where)
     await _application(store, [url])
     now = SystemClock().now()
     source = Source(
@@ -85,7 +87,7 @@ async def seed_source(where: Path, url: str) -> None:
 
 async def seed_history(where: Path, delivered: int, retries: int, endpoints: int = 100) -> None:
     """`delivered` messages of the last 30 days, and `retries` that failed once and are due in the next 24 hours."""
-    store = _store(where)
+    store = await _store(where)
     known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
     await store.close()
     await _write(where / "bench.db", _history(known, delivered, retries))
@@ -93,7 +95,7 @@ async def seed_history(where: Path, delivered: int, retries: int, endpoints: int
 
 async def seed_due(where: Path, deliveries: int, urls: Sequence[str]) -> None:
     """A backlog: `deliveries` spread over endpoints with these URLs, all due for an hour; each message goes to all."""
-    store = _store(where)
+    store = await _store(where)
     known = await _application(store, urls)
     await store.close()
     await _write(where / "bench.db", _backlog(known, deliveries))
@@ -158,9 +160,9 @@ async def _write(path: Path, stored: Iterator[Stored]) -> None:
     db.execute("PRAGMA cache_size = -262144")
     while page := list(islice(stored, _AT_ONCE)):
         db.execute("BEGIN")
-        batch.insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
-        batch.insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
-        batch.insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
+        insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
+        insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
+        insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
         db.execute("COMMIT")
         await asyncio.sleep(0)  # lets Ctrl-C through
     db.execute("PRAGMA journal_mode = WAL")

@@ -20,6 +20,7 @@ from tenterhook.serve import Node, create_token
 from tenterhook.settings import Settings
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
+from tests import document
 
 ADMIN = "an-admin-token-of-the-tests"
 URL = "https://receiver.example/hook"
@@ -103,7 +104,10 @@ class Server:
         headers: Mapping[str, str] | None = None,
         chunks: list[bytes] | None = None,
     ) -> Answer:
-        """`body` as JSON, or bytes as they are; `chunks` instead, to send it in pieces without a length."""
+        """`body` as JSON, or bytes as they are; `chunks` instead, to send it in pieces without a length.
+
+        Whatever is answered must be as documented.
+        """
         target = path[1:] if path.startswith("//") else "/api/v1" + path
         raw, _, query = target.partition("?")
         lines = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
@@ -117,7 +121,10 @@ class Server:
             "type": "http", "method": method, "path": unquote(raw), "raw_path": raw.encode(),
             "query_string": query.encode(), "headers": lines,
         }  # fmt: skip
-        return await _asgi(self.api, scope, chunks)
+        answer = await _asgi(self.api, scope, chunks)
+        if target.startswith(("/api/", "/ingest/")):
+            document.check(method, scope["path"], b"".join(chunks), answer.status, answer.headers, answer.body)
+        return answer
 
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.call("GET", path, **more)

@@ -1,5 +1,6 @@
 """What every operation promises, whatever it does: checked over the table of routes."""
 
+import inspect
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,43 +8,44 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from svix.api import Svix
 
 from tenterhook.api.app import ROUTES
-from tenterhook.api.routes import Access, Route
+from tenterhook.api.routes import VARIABLES, Access, Route
 from tests.api import Answer, Server, running
 
 PREFIX = "/api/v1"
 NOBODY = "0" * 27
 UNKNOWN = {
-    "app": f"app_{NOBODY}", "endpoint": f"ep_{NOBODY}", "msg": f"msg_{NOBODY}", "attempt": f"atmpt_{NOBODY}",
-    "source": f"src_{NOBODY}", "request": f"req_{NOBODY}", "name": "no.such.type",
+    "app_id": f"app_{NOBODY}", "endpoint_id": f"ep_{NOBODY}", "msg_id": f"msg_{NOBODY}", "attempt_id": f"atmpt_{NOBODY}",
+    "source_id": f"src_{NOBODY}", "request_id": f"req_{NOBODY}", "event_type_name": "no.such.type",
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app"): {"name": "Acme"},
-    ("PUT", "/app/{app}"): {"name": "Acme"},
-    ("PATCH", "/app/{app}"): {"name": "Acme"},
+    ("PUT", "/app/{app_id}"): {"name": "Acme"},
+    ("PATCH", "/app/{app_id}"): {"name": "Acme"},
     ("POST", "/event-type"): {"name": "a.b", "description": ""},
-    ("PUT", "/event-type/{name}"): {"description": ""},
-    ("PATCH", "/event-type/{name}"): {"description": ""},
-    ("POST", "/app/{app}/endpoint"): {"url": "https://receiver.example/hook"},
-    ("PUT", "/app/{app}/endpoint/{endpoint}"): {"url": "https://receiver.example/hook"},
-    ("PATCH", "/app/{app}/endpoint/{endpoint}"): {"description": "a"},
-    ("POST", "/app/{app}/endpoint/{endpoint}/secret/rotate"): {},
-    ("PUT", "/app/{app}/endpoint/{endpoint}/headers"): {"headers": {}},
-    ("PATCH", "/app/{app}/endpoint/{endpoint}/headers"): {"headers": {}},
-    ("POST", "/app/{app}/endpoint/{endpoint}/recover"): {
+    ("PUT", "/event-type/{event_type_name}"): {"description": ""},
+    ("PATCH", "/event-type/{event_type_name}"): {"description": ""},
+    ("POST", "/app/{app_id}/endpoint"): {"url": "https://receiver.example/hook"},
+    ("PUT", "/app/{app_id}/endpoint/{endpoint_id}"): {"url": "https://receiver.example/hook"},
+    ("PATCH", "/app/{app_id}/endpoint/{endpoint_id}"): {"description": "a"},
+    ("POST", "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate"): {},
+    ("PUT", "/app/{app_id}/endpoint/{endpoint_id}/headers"): {"headers": {}},
+    ("PATCH", "/app/{app_id}/endpoint/{endpoint_id}/headers"): {"headers": {}},
+    ("POST", "/app/{app_id}/endpoint/{endpoint_id}/recover"): {
         "since": "2026-01-01T00:00:00",
         "until": "2026-01-02T00:00:00",
     },
-    ("POST", "/app/{app}/endpoint/{endpoint}/replay-missing"): {"since": "2026-01-01T00:00:00"},
-    ("POST", "/app/{app}/msg"): {"eventType": "a.b", "payload": {}},
-    ("POST", "/app/{app}/source"): {"name": "Anyone", "provider": "none"},
-    ("PUT", "/app/{app}/source/{source}"): {"name": "Anyone", "provider": "none"},
-    ("PATCH", "/app/{app}/source/{source}"): {"name": "Anyone"},
+    ("POST", "/app/{app_id}/endpoint/{endpoint_id}/replay-missing"): {"since": "2026-01-01T00:00:00"},
+    ("POST", "/app/{app_id}/msg"): {"eventType": "a.b", "payload": {}},
+    ("POST", "/app/{app_id}/source"): {"name": "Anyone", "provider": "none"},
+    ("PUT", "/app/{app_id}/source/{source_id}"): {"name": "Anyone", "provider": "none"},
+    ("PATCH", "/app/{app_id}/source/{source_id}"): {"name": "Anyone"},
 }
 WITHOUT_A_BODY = {
-    ("POST", "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend"),
-    ("POST", "/app/{app}/msg/{msg}/endpoint/{endpoint}/cancel"),
+    ("POST", "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend"),
+    ("POST", "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/cancel"),
 }
 ALL = [pytest.param(route, id=f"{route.method} {route.path}") for route in ROUTES]
 
@@ -91,8 +93,8 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     (request,) = (await server.get(f"/app/{app}/source/{source['id']}/request")).json["data"]
     await server.watch.settled(2)
     return {
-        "app": app, "endpoint": endpoint, "msg": msg, "attempt": attempt.id, "source": source["id"],
-        "request": request["id"], "name": "invoice.paid",
+        "app_id": app, "endpoint_id": endpoint, "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
+        "request_id": request["id"], "event_type_name": "invoice.paid",
     }  # fmt: skip
 
 
@@ -108,10 +110,37 @@ def test_every_operation_that_reads_a_body_is_tried_with_one() -> None:
     assert {name for route in ROUTES for name in names(route)} == set(UNKNOWN)
 
 
-def test_the_table_says_what_writes() -> None:
-    assert all(route.write == (route.method != "GET") for route in ROUTES)
-    assert all(route.summary for route in ROUTES)
-    assert len({key(route) for route in ROUTES}) == len(ROUTES)
+def test_no_two_operations_have_one_name_or_one_place() -> None:
+    assert len({route.id for route in ROUTES}) == len({key(route) for route in ROUTES}) == len(ROUTES)
+
+
+@pytest.mark.parametrize("route", ALL)
+def test_the_table_is_filled_in(route: Route) -> None:
+    assert re.fullmatch(r"v1(\.[a-z]+(-[a-z]+)*){2,}", route.id)
+    assert route.summary and route.summary[0].isupper() and not route.summary.endswith(".")
+    assert set(names(route)) <= set(VARIABLES)
+    assert route.answers and all(200 <= status < 300 for status in route.answers)
+    assert all((status == 204) == (model is None) for status, model in route.answers.items())
+    assert len({parameter.name for parameter in route.query}) == len(route.query)
+    assert route.body is None or route.method in ("POST", "PUT", "PATCH")
+
+
+OURS = {
+    "v1.message-attempt.cancel",
+    "v1.openapi.get",
+    *(route.id for route in ROUTES if route.id.startswith("v1.source.")),
+}
+"""Operations that the wire API does not have."""
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.id not in OURS], ids=lambda route: route.id)
+def test_names_and_paths_are_those_of_the_official_sdk(route: Route) -> None:
+    """`v1.endpoint.get-secret` is `svix.endpoint.get_secret`, with the same method and path."""
+    verb: Any = Svix("a.token")
+    for word in route.id.removeprefix("v1.").replace("-", "_").split("."):
+        verb = getattr(verb, word)
+    source = inspect.getsource(verb)
+    assert f'method="{route.method.lower()}"' in source and f'path="{route.path}"' in source
 
 
 @pytest.mark.parametrize("route", ALL)
@@ -135,7 +164,7 @@ async def test_what_is_not_there(world: World, route: Route) -> None:
             answer = await world.call(route, world.things | {name: strange})
             if route.method == "PUT" and route.path.endswith("{" + name + "}"):
                 # creates, or refuses the name
-                assert answer.status == 201 or (name == "name" and answer.status == 422), answer
+                assert answer.status == 201 or (name == "event_type_name" and answer.status == 422), answer
                 continue
             check_error(answer, 404)
 
@@ -163,15 +192,15 @@ async def test_a_token_that_may_only_read_reads_everything(world: World) -> None
 
 
 async def test_the_token_of_an_application(world: World) -> None:
-    mine = await world.server.token("application", world.things["app"])
+    mine = await world.server.token("application", world.things["app_id"])
     other = await world.server.token("application", await world.server.app())
     for route in ROUTES:
         if route.method == "DELETE":
             continue
         if route.access is Access.APPLICATION:
             check_error(await world.call(route, world.things, token=other), 404)
-            check_error(await world.call(route, world.things | {"app": UNKNOWN["app"]}, token=mine), 404)
-            answer = await world.call(route, world.things | {"app": "acme"}, token=mine)
+            check_error(await world.call(route, world.things | {"app_id": UNKNOWN["app_id"]}, token=mine), 404)
+            answer = await world.call(route, world.things | {"app_id": "acme"}, token=mine)
             assert answer.status in (200, 201, 202, 204, 409), (route.path, answer)
         elif route.access is Access.ORGANISATION:
             check_error(await world.call(route, world.things, token=mine), 403)
@@ -236,7 +265,7 @@ async def test_answers_do_not_pile_up_headers(world: World) -> None:
 
 async def test_a_defect_of_ours_is_json_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.server.api.registry = None
-    check_error(await world.server.get(f"/app/{world.things['app']}"), 500)
+    check_error(await world.server.get(f"/app/{world.things['app_id']}"), 500)
     assert "failed" in caplog.text
 
 
@@ -253,7 +282,7 @@ async def test_the_log_of_a_defect_has_no_token_and_no_line_of_a_stranger(
 
 
 async def test_a_dead_token_learns_nothing_of_what_there_is(world: World) -> None:
-    app = world.things["app"]
+    app = world.things["app_id"]
     token = await world.server.token("application", app)
     newest = (await world.server.store.list_tokens())[-1]
     await world.server.store.revoke_token(newest.id, 1)

@@ -149,7 +149,7 @@ async def test_a_database_that_is_gone_is_told_to_everybody_and_nothing_is_left_
 async def test_one_poisonous_piece_does_not_take_the_others_with_it(
     committer: Committer, store: GatedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    poison = Accept(new_message(APP, event_type="\ud800"))  # cannot be encoded
+    poison = Accept(new_message(APP, order_key="\ud800"))  # cannot be encoded
     tasks = [*submit(committer, 2), asyncio.ensure_future(committer.accept(poison)), *submit(committer, 2)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(a, Unstorable) for a in answers] == [False, False, True, False, False]

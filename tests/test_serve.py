@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tenterhook.databases import open_store, open_vault
 from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailable
-from tenterhook.serve import open_store, open_vault, running
+from tenterhook.serve import running
 from tenterhook.settings import Settings
 from tests.api import Recorder
 
@@ -39,7 +40,7 @@ def test_a_key_file_with_a_bad_key_is_named(tmp_path: Path) -> None:
 
 async def test_a_start_that_fails_lets_go_of_the_database(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    await open_store(settings, exclusive=False).close()
+    await (await open_store(settings, exclusive=False)).close()
     with sqlite3.connect(tmp_path / "t.db") as db:
         db.execute("ALTER TABLE delivery RENAME TO gone")
     db.close()
@@ -51,13 +52,13 @@ async def test_a_start_that_fails_lets_go_of_the_database(tmp_path: Path) -> Non
 
 async def test_a_database_of_a_newer_version_is_let_go_of(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    await open_store(settings, exclusive=False).close()
+    await (await open_store(settings, exclusive=False)).close()
     with sqlite3.connect(tmp_path / "t.db") as db:
         db.execute("PRAGMA user_version = 999")
     db.close()
     for _ in range(2):
         with pytest.raises(SchemaMismatch):
-            open_store(settings, exclusive=True)
+            await open_store(settings, exclusive=True)
 
 
 class Stuck(Recorder):

@@ -18,12 +18,13 @@ _SOURCES = 10_000
 
 
 class Entry:
-    """An application with its endpoints, ready for routing."""
+    """An application with its endpoints as of one `revision`, ready for routing."""
 
-    __slots__ = ("application", "endpoints", "router")
+    __slots__ = ("application", "endpoints", "revision", "router")
 
-    def __init__(self, application: Application, endpoints: dict[str, Endpoint]) -> None:
+    def __init__(self, application: Application, revision: int, endpoints: dict[str, Endpoint]) -> None:
         self.application = application
+        self.revision = revision
         self.endpoints = endpoints
         self.router = Router(list(endpoints.values()))
 
@@ -53,15 +54,15 @@ class Catalog:
     async def _load(self, ref: str) -> Entry:
         while True:
             generation = self._generation
-            application = await self._store.get_application(ref)
-            if application is None:
+            loaded = await self._store.load_application(ref)
+            if loaded is None:
                 raise NotFound
-            endpoints = await self._store.load_endpoints(application.id)
             if generation == self._generation:
                 break  # nothing changed while we were reading
-        for endpoint, health in endpoints:
+        application = loaded.application
+        for endpoint, health in loaded.endpoints:
             self._adopt(endpoint, health)
-        entry = Entry(application, {endpoint.id: endpoint for endpoint, _ in endpoints})
+        entry = Entry(application, loaded.revision, {endpoint.id: endpoint for endpoint, _ in loaded.endpoints})
         self._entries[application.id] = entry
         if application.uid is not None:
             self._ids[application.uid] = application.id
@@ -104,3 +105,10 @@ class Catalog:
         """It changed."""
         self._generation += 1
         self._sources.pop(token, None)
+
+    def forget_all(self) -> None:
+        """Whatever may have changed."""
+        self._generation += 1
+        self._entries.clear()
+        self._ids.clear()
+        self._sources.clear()

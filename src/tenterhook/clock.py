@@ -59,3 +59,36 @@ def from_rfc3339(text: str) -> int:
         moment = moment.replace(tzinfo=UTC)
     whole = int(moment.replace(microsecond=0).timestamp())
     return whole * SECOND + moment.microsecond
+
+
+class RemoteClock:
+    """A clock elsewhere, kept by its readings and the machine's steady clock, whatever the machine's own clock says.
+
+    A reading counts for half-way between asking and hearing; the one with the least doubt (half the time that it took)
+    holds, until doubt has grown over it: two clocks drift apart by at most some 50 µs per second.
+    """
+
+    def __init__(self) -> None:
+        self._offset: int | None = None
+        self._doubt = 0
+        self._read_at = 0
+
+    def now(self) -> int:
+        if self._offset is None:
+            raise RuntimeError("the clock was never read")
+        return steady() + self._offset
+
+    def read(self, asked: int, heard: int, instant: int) -> None:
+        """Between `asked` and `heard` (`steady`, µs) the clock showed `instant`."""
+        doubt = (heard - asked) // 2
+        grown = self._doubt + (heard - self._read_at) // _DRIFT
+        if self._offset is None or doubt <= grown:
+            self._offset, self._doubt, self._read_at = instant - asked - doubt, doubt, heard
+
+
+_DRIFT = 20_000
+
+
+def steady() -> int:
+    """A clock that nobody sets (µs from some instant of this machine's)."""
+    return time.monotonic_ns() // 1_000

@@ -113,6 +113,13 @@ class IdempotencyMismatch(TenterhookError):
     status = 409
 
 
+class OutdatedPlan(TenterhookError):
+    """The application was changed while this was planned: plan again."""
+
+    code = "outdated_plan"
+    status = 503
+
+
 class SignatureRefused(TenterhookError):
     """The webhook's signature does not verify."""
 

@@ -11,11 +11,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tenterhook import providers, receive
-from tenterhook.catalog import Catalog
+from tenterhook.catalog import Catalog, Entry
 from tenterhook.clock import MINUTE, Clock
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import EndpointDisabled, NotFound, SignatureRefused, TooLarge
+from tenterhook.errors import EndpointDisabled, NotFound, OutdatedPlan, SignatureRefused, TooLarge
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Delivery, Endpoint, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
@@ -24,6 +24,8 @@ from tenterhook.routing import wants
 from tenterhook.store.base import Accept, Accepted, Cursor, Remember, Remembered, Store
 
 REPLAY_PAGE = 200
+PLANS = 5
+"""How often a message is planned anew because its application was changed meanwhile."""
 REJECTIONS_PER_MINUTE = 120
 """How many rejected requests of one source are recorded per minute; more are answered and counted, not kept."""
 
@@ -99,7 +101,15 @@ class Hub:
 
         `app` is an id or uid. Raises NotFound, Conflict (event id taken), IdempotencyInProgress, StoreUnavailable.
         """
-        entry = self.catalog.known(app) or await self.catalog.application(app)
+        for _ in range(PLANS):
+            entry = self.catalog.known(app) or await self.catalog.application(app)
+            try:
+                return await self._publish(entry, draft, remember)
+            except OutdatedPlan:
+                self.catalog.forget_application(entry.application.id)
+        raise OutdatedPlan
+
+    async def _publish(self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None) -> Published:
         now = self.clock.now()
         message = Message(
             id=self.ids.new("msg_", now),
@@ -113,23 +123,19 @@ class Hub:
             order_key=draft.order_key,
             created_at=now,
         )
-        endpoints = entry.router.match(draft.event_type, draft.channels)
-        accepted = await self._accept(message, endpoints, now, None, None if remember is None else remember(message))
+        remembered = None if remember is None else remember(message)
+        accepted = await self._accept(entry, message, now, None, remembered)
         return Published(message, accepted.remembered)
 
     async def _accept(
-        self,
-        message: Message,
-        endpoints: tuple[Endpoint, ...],
-        now: int,
-        received: Received | None,
-        remember: Remember | None,
+        self, entry: Entry, message: Message, now: int, received: Received | None, remember: Remember | None
     ) -> Accepted:
+        endpoints = entry.router.match(message.event_type, message.channels)
         deliveries = self.worker.plan(message, endpoints, now)
         stored = False
         waiting: tuple[str, ...] = ()
         try:
-            accepted = await self._committer.accept(Accept(message, deliveries, received, remember))
+            accepted = await self._committer.accept(Accept(message, deliveries, received, remember, entry.revision))
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
         finally:
             self.worker.planned(message, deliveries, waiting, stored)
@@ -141,7 +147,17 @@ class Hub:
 
     async def receive(self, token: str, request: Request) -> Reply:
         """What a source answers to a request, after the commit. Raises NotFound, TooLarge, StoreUnavailable."""
-        source = await self.catalog.source(token)
+        for _ in range(PLANS):
+            source = await self.catalog.source(token)
+            try:
+                return await self._receive(source, request)
+            except OutdatedPlan:
+                # the source may have other secrets by now, or be gone: everything is judged anew
+                self.catalog.forget_application(source.app)
+                self.catalog.forget_source(token)
+        raise OutdatedPlan
+
+    async def _receive(self, source: Source, request: Request) -> Reply:
         provider = providers.load(source.provider)
         if len(request.body) > self.size_limit(source):
             raise TooLarge(f"this source takes at most {self.size_limit(source)} bytes")
@@ -171,8 +187,7 @@ class Hub:
             created_at=now,
         )
         received = self._noted(source, request, "accepted", "", verdict.dedup_key, message.id, now)
-        endpoints = entry.router.match(message.event_type, ())
-        accepted = await self._accept(message, endpoints, now, received, None)
+        accepted = await self._accept(entry, message, now, received, None)
         status = "duplicate" if accepted.duplicate else "accepted"
         self._stats.request_received(source.provider, status)
         return _json_reply(200, {"status": status, "id": accepted.message})
@@ -208,7 +223,8 @@ class Hub:
             kept = replace(request, body=request.body[: self.limits.rejection_body])
         reason = "" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
         noted = self._noted(source, kept, verdict.outcome.value, reason, verdict.dedup_key, None, now)
-        await self._committer.accept(Accept(None, (), noted))
+        entry = await self.catalog.application(source.app)
+        await self._committer.accept(Accept(None, (), noted, None, entry.revision))
 
     # trying again
 

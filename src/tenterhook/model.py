@@ -117,7 +117,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event. Immutable; `payload` is byte for byte what came in."""
+    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`."""
 
     id: str
     app: str
@@ -130,6 +130,7 @@ class Message(Struct, frozen=True, kw_only=True):
     order_key: str | None = None
     source: str | None = None
     created_at: int
+    expired: bool = False
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

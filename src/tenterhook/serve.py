@@ -4,16 +4,12 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from random import SystemRandom
-from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import uvloop
 
@@ -21,11 +17,13 @@ from tenterhook import netguard, tokens
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
 from tenterhook.catalog import Catalog
-from tenterhook.clock import SECOND, Clock, SystemClock
+from tenterhook.clock import SECOND, Clock
+from tenterhook.config import ConfiguredOutbox
+from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.errors import TenterhookError
 from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
 from tenterhook.ids import PREFIXES, IdMaker
@@ -39,61 +37,13 @@ from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits as ResponseLimits
 from tenterhook.settings import Settings
-from tenterhook.store.sqlite import SqliteStore
-from tenterhook.vault import Vault
+from tenterhook.store.base import Hint, Store
 
 log = logging.getLogger("tenterhook")
 
 _GARBAGE_THRESHOLD = 20_000
 _SWITCH_INTERVAL = 0.0005
 """How long the event loop may keep the interpreter lock while the writer thread waits for it (5 ms by default)."""
-
-
-def database_path(settings: Settings) -> Path:
-    """The file of a `sqlite:///` URL. Raises ConfigurationError for another database."""
-    scheme, _, rest = settings.database.partition("://")
-    if scheme != "sqlite":
-        raise ConfigurationError(f"database: {scheme}:// is not supported: use sqlite:///FILE")
-    return Path(rest.removeprefix("/") or "tenterhook.db")
-
-
-def open_vault(settings: Settings, path: Path) -> Vault:
-    """The master key: the setting `secret`, else a key file beside the database, made when it is not there."""
-    if settings.secret is not None:
-        return Vault.from_text(settings.secret)
-    key_file = path.with_name(path.name + ".key")
-    try:
-        if not key_file.exists():
-            _make_key(key_file)
-        return Vault.from_text(key_file.read_text().strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreUnavailable(f"cannot use the key file {key_file}: {error}") from error
-    except ConfigurationError as wrong:
-        raise ConfigurationError(f"the key file {key_file} holds no master key: {wrong.detail}") from None
-
-
-def _make_key(path: Path) -> None:
-    """It gets its name when it is whole and on the disk: what is sealed with it must never outlast it."""
-    with NamedTemporaryFile(dir=path.parent, prefix=path.name) as file:
-        file.write(secrets.token_urlsafe(48).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
-            os.link(file.name, path)
-            log.info(
-                "made a master key: %s (keep it with your backups; without it stored secrets cannot be read)", path
-            )
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def open_store(settings: Settings, *, exclusive: bool) -> SqliteStore:
-    """Raises ConfigurationError, StoreUnavailable, SchemaMismatch."""
-    path = database_path(settings)
-    return SqliteStore.open(path, open_vault(settings, path), exclusive=exclusive)
 
 
 def address_rules(settings: Settings) -> Rules:
@@ -113,14 +63,14 @@ class Node:
     def __init__(
         self,
         settings: Settings,
-        store: SqliteStore,
+        store: Store,
         *,
         clock: Clock | None = None,
         log_to: IO[bytes] | None = None,
         watch: Instrument | None = None,
     ) -> None:
         self.settings, self.store = settings, store
-        self.clock = clock or SystemClock()
+        self.clock = clock or store.clock
         self.stats = Stats()
         instrument: Instrument = self.stats
         if settings.log_level in ("debug", "info"):
@@ -136,7 +86,7 @@ class Node:
         self.worker = Worker(
             store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
             memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
-            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint),
+            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), send=settings.role != "api",
         )  # fmt: skip
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
         self.catalog = Catalog(store, self.worker.adopt)
@@ -152,7 +102,9 @@ class Node:
         self.api = Api(
             self.hub, self.registry, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
+            answers=settings.role != "worker",
         )  # fmt: skip
+        self._heard: set[asyncio.Task[None]] = set()
 
     async def _check_url(self, url: str) -> None:
         """Refuse what will never be called; a name that does not resolve right now may do so later."""
@@ -168,9 +120,37 @@ class Node:
         if recovered:
             log.info("%d deliveries were in flight when the last process ended: they go on", recovered)
         self.committer.start()
+        await self.store.listen(self._hear)
         await self.worker.start()
-        self.upkeep.start()
+        if self.settings.role != "api":
+            self.upkeep.start()
         self.ready = True
+
+    def _hear(self, hint: Hint) -> None:
+        """Another node did something that this one may know otherwise."""
+        match hint.topic:
+            case "application":
+                self.catalog.forget_application(hint.about)
+            case "token":
+                self.api.auth.forget()
+            case "due":
+                self.worker.note_due(hint.about, self.clock.now())
+            case "endpoint" | "health":
+                self._follow(self.worker.hear_of(hint.about))
+            case "all":
+                self.catalog.forget_all()
+                self.api.auth.forget()
+                self._follow(self.worker.refresh())
+
+    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_best_effort(work))
+        self._heard.add(task)
+        task.add_done_callback(self._heard.discard)
+
+    async def relay(self, outboxes: Iterable[ConfiguredOutbox]) -> None:
+        """Relay from these outboxes, and from no others; a node that only answers leaves that to those that work."""
+        if self.settings.role != "api":
+            await self.relays.apply(outboxes)
 
     async def stop(self) -> None:
         """Start nothing more, let what is in flight end, write everything down; each step whatever became of the others."""
@@ -197,7 +177,15 @@ class Node:
         )
 
 
-async def first_token(store: SqliteStore, settings: Settings, clock: Clock) -> str | None:
+async def _best_effort(work: Coroutine[Any, Any, None]) -> None:
+    """Hints may get lost, so what follows from one may too."""
+    try:
+        await work
+    except TenterhookError as error:
+        log.warning("a hint of another node came to nothing: %s", error)
+
+
+async def first_token(store: Store, settings: Settings, clock: Clock) -> str | None:
     """The text of a new admin token, if nobody could call the API otherwise: at the first start."""
     if settings.admin_token is not None or await store.list_tokens():
         return None
@@ -205,7 +193,7 @@ async def first_token(store: SqliteStore, settings: Settings, clock: Clock) -> s
 
 
 async def create_token(
-    store: SqliteStore, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
+    store: Store, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
 ) -> str:
     """Make a token; its text is returned once and stored nowhere."""
     text = tokens.new_token(SystemRandom())
@@ -225,7 +213,7 @@ async def running(
 
     Raises ConfigurationError, StoreUnavailable, SchemaMismatch.
     """
-    store = open_store(settings, exclusive=True)
+    store = await open_store(settings, exclusive=True)
     node = Node(settings, store, log_to=log_to, watch=watch)
     try:
         await node.start()

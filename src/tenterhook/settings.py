@@ -72,8 +72,14 @@ class Settings(Masked, frozen=True, kw_only=True):
     database: Annotated[
         str,
         DATABASE,
-        "Where everything is kept: `sqlite:///` and the path of a file; an absolute path has four slashes.",
+        "Where everything is kept: `sqlite:///` and the path of a file (an absolute path has four slashes), or"
+        " `postgresql://user:password@host/database` for any number of nodes.",
     ] = "sqlite:///tenterhook.db"
+    role: Annotated[
+        str,
+        choice("all", "api", "worker"),
+        "What this node does: answer the API and sources, deliver, or both. On SQLite the one server does it all.",
+    ] = "all"
     host: Annotated[str, TEXT, "The address to listen on; `0.0.0.0` or `::` for every interface."] = "127.0.0.1"
     port: Annotated[int, whole(0, 65_535), "The port to listen on; 0 takes a free one."] = 8071
     admin_token: Annotated[
@@ -284,6 +290,8 @@ def disagreements(settings: Settings) -> Iterator[tuple[str, str]]:
                 f" ({show(settings.delivery_timeout)}), so make it at least {least}"
             ),
         )
+    if settings.role != "all" and settings.database.startswith("sqlite:"):
+        yield "role", f"{settings.role} needs a PostgreSQL database: on SQLite one server does it all"
     if settings.breaker_open > settings.breaker_open_cap:
         yield (
             "breaker_open",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tenterhook.clock import HOUR, SECOND
 from tenterhook.engine.lifecycle import step
-from tenterhook.errors import Conflict, DeliveryInFlight, EventTypeExists, IdempotencyInProgress, NotFound
+from tenterhook.errors import Conflict, DeliveryInFlight, EventTypeExists, IdempotencyInProgress, NotFound, OutdatedPlan
 from tenterhook.ids import IdMaker
 from tenterhook.model import (
     Application,
@@ -188,12 +188,92 @@ class StoreContract:
     async def test_an_expired_idempotency_key_is_free_before_it_is_pruned(self, store: Store, app: Application) -> None:
         first, later = new_message(app), new_message(app, created_at=NOW + HOUR)
         await store.commit([Accept(first, (), None, Remember(b"key", b"hash", 202, b"1", NOW + HOUR))])
-        (done,) = await store.commit([Accept(later, (), None, Remember(b"key", b"hash", 202, b"2", NOW + 2 * HOUR))])
+        (done,) = await store.commit(
+            [Accept(later, (), None, Remember(b"key", b"hash", 202, b"2", NOW + 2 * HOUR, NOW + HOUR))]
+        )
         assert done == Accepted(later.id)
         assert await store.get_message(app.id, later.id) == later
         remembered = await store.recall(b"key", NOW + HOUR)
         assert remembered is not None
         assert remembered.answer == b"2"
+
+    async def test_a_plan_that_the_application_has_outgrown_is_refused_and_nothing_is_written(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        source = new_source(app)
+        changes = [
+            lambda: store.save_application(replace(app, name="B")),
+            lambda: store.create_endpoint(app.id, new_endpoint(app)),
+            lambda: store.save_endpoint(app.id, replace(endpoint, disabled=True)),
+            lambda: store.delete_endpoint(app.id, endpoint.id),
+            lambda: store.save_source(app.id, replace(source, secrets=("new",))),
+            lambda: store.delete_source(app.id, source.id),
+        ]
+        await store.create_source(app.id, source)
+        for change in changes:
+            loaded = await store.load_application("acme")
+            assert loaded is not None
+            good, bad = new_message(app), new_message(app)
+            (done,) = await store.commit([Accept(good, revision=loaded.revision)])
+            assert done == Accepted(good.id)
+            await change()
+            noted = Accept(None, (), new_received(source, None), None, loaded.revision)
+            done_ = await store.commit([Accept(bad, (new_delivery(bad, endpoint),), revision=loaded.revision), noted])
+            assert [type(d) for d in done_] == [OutdatedPlan, OutdatedPlan]
+            assert await store.get_message(app.id, bad.id) is None
+            assert await store.list_deliveries(app.id, bad.id) == []
+        assert await store.list_received(app.id, source.id, Cursor(limit=9)) == []
+        await store.delete_application(app.id)
+        (done,) = await store.commit([Accept(new_message(app), revision=99)])
+        assert isinstance(done, OutdatedPlan)
+
+    async def test_a_verdict_that_disables_an_endpoint_outdates_plans(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        leased = await self.leased(store, app, endpoint)
+        loaded = await store.load_application(app.id)
+        assert loaded is not None
+        assert loaded.endpoints == ((endpoint, Health()),)
+        await store.commit([Settlement(step(leased, "exhausted"), leased.lease, None, None, "gone", NOW)])
+        (done,) = await store.commit([Accept(new_message(app), revision=loaded.revision)])
+        assert isinstance(done, OutdatedPlan)
+        again = await store.load_application(app.id)
+        assert again is not None
+        assert again.endpoints[0][0].disabled
+
+    async def test_words_from_outside_may_hold_anything(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        source = new_source(app)
+        await store.create_source(app.id, source)
+        message = new_message(app, event_type="a\x00b\u00e9", content_type="t/\x00", payload=b"\x00")
+        request = Request(
+            method="POST", path="/in/\x00\u00e9\udcff", query=b"\x00", headers=((b"\xff", b"\x00"),), body=b"\x00"
+        )
+        received = new_received(source, message, request=request, reason="\x00", dedup_key="k\x00")
+        leased = new_delivery(message, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=4)
+        attempt = new_attempt(leased, outcome=Outcome(result=Result.RETRY, detail="\x00\ud800", url="http://a/\x00"))
+        done = await store.commit([Accept(message, (leased,), received)])
+        done += await store.commit([Settlement(step(leased, "exhausted"), 4, attempt, now=NOW)])
+        assert done == [Accepted(message.id), Settled(True)]
+        found = await store.get_received(app.id, source.id, received.id)
+        assert found is not None
+        assert found.request == request
+        stored = await store.get_message(app.id, message.id)
+        assert stored is not None
+        assert (stored.payload, stored.event_type) == (b"\x00", "a\ufffdb\u00e9")
+        twin = new_message(app)
+        (again,) = await store.commit([Accept(twin, (), new_received(source, twin, dedup_key="k\x00"))])
+        assert again == Accepted(message.id, True)
+
+    async def test_abandoned_deliveries_end(self, store: Store, app: Application) -> None:
+        """An endpoint can be deleted while another node plans for it."""
+        endpoint = new_endpoint(app, ordered=True)
+        messages = [new_message(app) for _ in range(2)]
+        await store.commit([Accept(m, (new_delivery(m, endpoint),)) for m in messages])
+        assert await store.abandon(endpoint.id) == 2
+        assert (await store.counts()).pending == 0
+        assert await store.abandon(endpoint.id) == 0
 
     async def test_large_batches_keep_every_answer_in_its_place(
         self, store: Store, app: Application, endpoint: Endpoint
@@ -242,14 +322,17 @@ class StoreContract:
         assert again.expired
         assert again.delivery.lease == 9
 
-    async def test_recover_ends_every_lease_at_once(self, store: Store, app: Application, endpoint: Endpoint) -> None:
+    async def test_recover_ends_every_lease_at_once_where_no_other_node_can_hold_one(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
         message = new_message(app)
         await self.accept(
             store, message, new_delivery(message, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=5)
         )
-        assert await store.recover(NOW) == 1
-        assert await store.next_dues(None, 10) == [(endpoint.id, NOW)]
-        (claimed,) = (await self.claim(store, endpoint)).claimed
+        assert await store.recover(NOW) == (0 if store.shared else 1)
+        due = NOW + LEASE if store.shared else NOW
+        assert await store.next_dues(None, 10) == [(endpoint.id, due)]
+        (claimed,) = (await self.claim(store, endpoint, now=due)).claimed
         assert claimed.expired
 
     async def test_next_dues_pages_over_endpoints(self, store: Store, app: Application) -> None:
@@ -305,10 +388,27 @@ class StoreContract:
         after = replace(step(leased, "retried", due_at=NOW + 5), attempts=1, step=1)
         health = Health(3, NOW, NOW + 9, 2)
         (done,) = await store.commit([Settlement(after, leased.lease, attempt, health, now=NOW)])
-        assert done == Settled(True)
+        assert done == Settled(True, None, health)
         assert await store.get_delivery(app.id, leased.message, endpoint.id) == after
         assert await store.get_attempt(app.id, leased.message, attempt.id) == attempt
         assert await store.load_endpoint(endpoint.id) == (endpoint, health)
+
+    async def test_the_failures_that_two_workers_see_add_up_and_a_success_ends_them(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        def failed(leased: Delivery, before: Health, after: Health) -> Settlement:
+            retried = step(leased, "retried", due_at=NOW + 5)
+            return Settlement(retried, leased.lease, new_attempt(leased), after, now=NOW, before=before)
+
+        first, second, third = [await self.leased(store, app, endpoint) for _ in range(3)]
+        knew_nothing = failed(first, Health(), Health(1, NOW - 9, NOW + 30, 1))
+        knew_two = failed(second, Health(2, NOW - 5, None, 0), Health(3, NOW - 5, NOW + 20, 0))
+        done = await store.commit([knew_nothing]) + await store.commit([knew_two])
+        merged = Health(2, NOW - 9, NOW + 30, 1)
+        assert [d.health for d in done if isinstance(d, Settled)] == [Health(1, NOW - 9, NOW + 30, 1), merged]
+        assert await store.load_endpoint(endpoint.id) == (endpoint, merged)
+        good = Settlement(step(third, "delivered"), third.lease, new_attempt(third), Health(), now=NOW, before=merged)
+        assert await store.commit([good]) == [Settled(True, None, Health())]
 
     async def test_a_late_worker_overwrites_nothing_but_its_attempt_is_kept(
         self, store: Store, app: Application, endpoint: Endpoint

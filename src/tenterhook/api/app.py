@@ -4,14 +4,24 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from tenterhook.api import applications, attempts, endpoint_parts, endpoints, event_types, inbound, messages, sources
+from tenterhook.api import (
+    about,
+    applications,
+    attempts,
+    endpoint_parts,
+    endpoints,
+    event_types,
+    inbound,
+    messages,
+    sources,
+)
 from tenterhook.api.auth import Authenticator
 from tenterhook.api.http import (
-    NO_CONTENT,
     Call,
     Receive,
     Response,
@@ -22,6 +32,8 @@ from tenterhook.api.http import (
     send_response,
 )
 from tenterhook.api.idempotency import Idempotency
+from tenterhook.api.openapi import encoded
+from tenterhook.api.query import Query
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
 from tenterhook.errors import NotFound, TenterhookError
@@ -40,6 +52,7 @@ ROUTES: list[Route] = [
     *messages.ROUTES,
     *attempts.ROUTES,
     *sources.ROUTES,
+    *about.ROUTES,
 ]
 
 _CORS = (
@@ -53,7 +66,7 @@ class Api:
     """What the handlers work with, and the entry point for the server.
 
     `ready` says whether the server can do its work, `metrics` makes the page for Prometheus. `public_url` begins the
-    URLs of sources, where it is known.
+    URLs of sources, where it is known. One that does not `answer` is of a node that only delivers.
     """
 
     def __init__(
@@ -67,14 +80,20 @@ class Api:
         metrics: Callable[[], Any],
         body_limit: int = BODY_LIMIT,
         public_url: str | None = None,
+        answers: bool = True,
     ) -> None:
         self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
         self.auth = Authenticator(store, clock, admin_token)
         self.idempotency = Idempotency(store, clock)
         self.public_url = (public_url or "").rstrip("/")
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._router = Router(ROUTES)
+        self._router, self._answers = Router(ROUTES), answers
         self._ready, self._metrics, self._body_limit = ready, metrics, body_limit
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The document that describes the API."""
+        return encoded(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,6 +109,8 @@ class Api:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path: str = scope["path"]
+        if not self._answers and path.startswith(("/api/", "/in/")):
+            raise NotFound("this node has the role worker: ask one with the role api or all")
         if path.startswith("/api/"):
             return await self._call(scope, receive, path)
         if path.startswith("/in/"):
@@ -100,13 +121,14 @@ class Api:
         if scope["method"] == "OPTIONS":
             return Response(204, b"", (*_CORS, *_allowed_headers(scope)))
         route, params = self._router.find(scope["method"], path)
-        call = Call(scope, receive, params, None, self._body_limit)
+        call = Call(scope, receive, route, params, self._body_limit)
         if route.access is not Access.PUBLIC:
             call.token = await self.auth.token(call.header(b"authorization"))
             app = None
-            if route.access is Access.APPLICATION and "app" in params and call.token.app is not None:
-                app = await self._id_of(params["app"])
+            if route.access is Access.APPLICATION and "app_id" in params and call.token.app is not None:
+                app = await self._id_of(params["app_id"])
             self.auth.check(call.token, route, app)
+        call.query = Query(call.query_text, route.query)
         response = await self._handle(route, call)
         return Response(response.status, response.body, (*response.headers, _CORS[0]))
 
@@ -119,7 +141,7 @@ class Api:
 
     async def changing(self, call: Call) -> asyncio.Lock:
         """Held by whoever reads something of an application, changes it and writes it back, so that no change is lost."""
-        owner = call.params.get("app", "")
+        owner = call.params.get("app_id", "")
         return self._changing.setdefault(await self._id_of(owner) if owner else "", asyncio.Lock())
 
     async def _id_of(self, app: str) -> str:
@@ -154,11 +176,3 @@ def _failure(scope: Scope, error: TenterhookError) -> Response:
 def _allowed_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     asked = [value for name, value in scope["headers"] if name == b"access-control-request-headers"]
     return [(b"access-control-allow-headers", value) for value in asked[:1]]
-
-
-async def health(_: Any, __: Call) -> Response:
-    """Alive: 204, without touching anything."""
-    return NO_CONTENT
-
-
-ROUTES.append(Route("GET", "/api/v1/health", health, Access.PUBLIC, summary="Alive"))

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
 from tenterhook.api import lists
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.lists import SORTED_PAGE, ListResponse
+from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Metadata, Out, Rate, Title, Uid, given, instant, metadata_of, uid_of, unset
+from tenterhook.api.shapes import In, Metadata, Out, Rate, Time, Title, Uid, given, instant, metadata_of, uid_of, unset
 from tenterhook.errors import Conflict, Managed, NotFound
 from tenterhook.model import Application
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
 PREFIX = "app_"
+GET_IF_EXISTS = Flag("get_if_exists", "Answer with the application that has the `uid` already, if there is one.")
 
 
 class ApplicationIn(In):
@@ -57,21 +59,17 @@ class ApplicationPatch(In):
         )
 
 
-class ApplicationOut(Out):
+class ApplicationOut(Out, kw_only=True):
     """An application as the wire API shows it."""
 
     id: str
     name: str
-    uid: str | UnsetType
+    uid: str | UnsetType = UNSET
     throttle_rate: int | None
-    rate_limit: int | UnsetType
-    created_at: str
-    updated_at: str
+    rate_limit: int | UnsetType = UNSET
+    created_at: Time
+    updated_at: Time
     metadata: Metadata
-
-
-_in = msgspec.json.Decoder(ApplicationIn)
-_patch = msgspec.json.Decoder(ApplicationPatch)
 
 
 def shown(app: Application) -> ApplicationOut:
@@ -89,16 +87,16 @@ def shown(app: Application) -> ApplicationOut:
 
 async def listing(api: "Api", call: Call) -> Response:
     """Applications, oldest first."""
-    cursor = lists.cursor_of(call.query(), PREFIX, descending=False, honours_order=True)
-    return await lists.answer(call, cursor, api.store.list_applications, shown, lambda app: app.id)
+    cursor = lists.cursor_of(call, PREFIX, descending=False)
+    return await lists.answer(cursor, api.store.list_applications, shown, lambda app: app.id)
 
 
 async def create(api: "Api", call: Call) -> Response:
     """201, or with `get_if_exists` 200 and the application that has the uid already, unchanged."""
-    reuse = call.query().flag("get_if_exists", False)
+    reuse = call.query[GET_IF_EXISTS]
 
     async def made(remember: RememberFor) -> Application | Response:
-        fields = (await call.json(_in)).fields()
+        fields = (await call.json(ApplicationIn)).fields()
         uid = fields["uid"] if reuse else None
         there = None if uid is None else await api.store.get_application(uid)
         if there is not None:
@@ -116,28 +114,28 @@ async def create(api: "Api", call: Call) -> Response:
 
 
 async def get(api: "Api", call: Call) -> Response:
-    return json_response(200, shown(await api.registry.application(call.params["app"])))
+    return json_response(200, shown(await api.registry.application(call.params["app_id"])))
 
 
 async def put(api: "Api", call: Call) -> Response:
     """Replace it, or create one: the value in the path is not taken as its uid."""
-    fields = (await call.json(_in)).fields()
+    fields = (await call.json(ApplicationIn)).fields()
     try:
-        app = await api.registry.application(call.params["app"])
+        app = await api.registry.application(call.params["app_id"])
     except NotFound:
         return json_response(201, shown(await api.registry.create_application(**fields)))
     return json_response(200, shown(await api.registry.save_application(app, **fields)))
 
 
 async def patch(api: "Api", call: Call) -> Response:
-    app = await api.registry.application(call.params["app"])
-    fields = (await call.json(_patch)).fields()
+    app = await api.registry.application(call.params["app_id"])
+    fields = (await call.json(ApplicationPatch)).fields()
     return json_response(200, shown(await api.registry.save_application(app, **fields)))
 
 
 async def delete(api: "Api", call: Call) -> Response:
     """With its endpoints and sources, unless one of them comes from the configuration file."""
-    app = await api.registry.application(call.params["app"])
+    app = await api.registry.application(call.params["app_id"])
     managed = any(endpoint.managed for endpoint, _ in await api.store.load_endpoints(app.id))
     if managed or any(source.managed for source in await api.registry.sources(app.id)):
         raise Managed("an endpoint or source of this application comes from the configuration file")
@@ -145,12 +143,17 @@ async def delete(api: "Api", call: Call) -> Response:
     return NO_CONTENT
 
 
-_ONE = "/api/v1/app/{app}"
+_ALL = "/api/v1/app"
+_ONE = _ALL + "/{app_id}"
 ROUTES = [
-    Route("GET", "/api/v1/app", listing, Access.ORGANISATION, summary="List applications"),
-    Route("POST", "/api/v1/app", create, Access.ORGANISATION, True, "Create an application"),
-    Route("GET", _ONE, get, summary="Read an application"),
-    Route("PUT", _ONE, put, Access.ORGANISATION, True, "Replace or create an application"),
-    Route("PATCH", _ONE, patch, Access.ORGANISATION, True, "Change an application"),
-    Route("DELETE", _ONE, delete, Access.ORGANISATION, True, "Delete an application"),
-]
+    Route("GET", _ALL, listing, "v1.application.list", "List applications", {200: ListResponse[ApplicationOut]},
+          Access.ORGANISATION, query=SORTED_PAGE),
+    Route("POST", _ALL, create, "v1.application.create", "Create an application",
+          {201: ApplicationOut, 200: ApplicationOut}, Access.ORGANISATION, query=(GET_IF_EXISTS,), body=ApplicationIn),
+    Route("GET", _ONE, get, "v1.application.get", "Read an application", {200: ApplicationOut}),
+    Route("PUT", _ONE, put, "v1.application.upsert", "Replace or create an application",
+          {200: ApplicationOut, 201: ApplicationOut}, Access.ORGANISATION, body=ApplicationIn),
+    Route("PATCH", _ONE, patch, "v1.application.patch", "Change an application", {200: ApplicationOut},
+          Access.ORGANISATION, body=ApplicationPatch),
+    Route("DELETE", _ONE, delete, "v1.application.delete", "Delete an application", {204: None}, Access.ORGANISATION),
+]  # fmt: skip

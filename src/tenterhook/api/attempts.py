@@ -1,18 +1,20 @@
 """Attempts and deliveries: what was sent, what came back, when the next try is; and trying again."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, UnsetType
-from msgspec.structs import replace
+from msgspec import UNSET, Meta, UnsetType
 
 from tenterhook import ids
 from tenterhook.api import endpoints, lists, messages
-from tenterhook.api.http import NO_CONTENT, Call, Query, Response, json_response
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
+from tenterhook.api.lists import PAGE, WINDOW_PAGE, ListResponse
+from tenterhook.api.messages import CHANNEL, EVENT_TYPES, TAG, WITH_CONTENT
+from tenterhook.api.query import Flag, OneCode, Query, Text
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import Metadata, Out, instant, text_of
+from tenterhook.api.shapes import Encoding, Metadata, Out, Time, instant, text_of
 from tenterhook.clock import MILLISECOND
-from tenterhook.errors import Conflict, Invalid, NotFound
+from tenterhook.errors import Conflict, NotFound
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Result, State, Timing, Trigger
 from tenterhook.store.base import Cursor
 
@@ -22,12 +24,33 @@ if TYPE_CHECKING:
 PREFIX = "atmpt_"
 SUCCESS, PENDING, FAIL, SENDING, CANCELED = range(5)
 TEXTS = ("success", "pending", "fail", "sending", "canceled")
+Status = Annotated[
+    int,
+    Meta(
+        description=", ".join(f"{code} {text}" for code, text in enumerate(TEXTS)),
+        extra_json_schema={"enum": list(range(len(TEXTS)))},
+    ),
+]
+StatusText = Annotated[str, Meta(extra_json_schema={"enum": list(TEXTS)})]
+Triggered = Annotated[int, Meta(description="0 by the schedule, 1 by hand", extra_json_schema={"enum": [0, 1]})]
 _OLD = {SENDING: PENDING, CANCELED: FAIL}
 """What clients see that know only 0, 1 and 2."""
+STATUS = OneCode("status", "Only attempts with this status.", codes=(SUCCESS, PENDING, FAIL, SENDING, CANCELED))
+STATUS_CODE_CLASS = OneCode(
+    "status_code_class",
+    "Only attempts that were answered in this class of statuses; 0 is for no answer.",
+    codes=(0, 100, 200, 300, 400, 500),
+)
+WITH_MSG = Flag("with_msg", "Show the message with each attempt.")
+ENDPOINT_ID = Text("endpoint_id", "Only attempts at this endpoint, given by id or uid.")
+EXPANDED_STATUSES = Flag(
+    "expanded_statuses", "Has no effect: an attempt has succeeded or failed, which every client knows."
+)
+_OF_ATTEMPTS = (*WINDOW_PAGE, STATUS, STATUS_CODE_CLASS, CHANNEL, TAG, EVENT_TYPES, WITH_CONTENT, EXPANDED_STATUSES)
 _ENDED = {State.DELIVERED: SUCCESS, State.FAILED: FAIL, State.CANCELLED: CANCELED}
 
 
-class TimingOut(Out):
+class AttemptTimingOut(Out):
     """How long the phases took (ms); null for one that did not happen."""
 
     dns_ms: float | None
@@ -37,15 +60,15 @@ class TimingOut(Out):
     total_ms: float | None
 
 
-class RequestOut(Out):
+class AttemptRequestOut(Out, kw_only=True):
     """What was sent: the head as text, the body where it is not the payload as it is."""
 
     headers: str
     body: str | None
-    body_encoding: str | UnsetType
+    body_encoding: Encoding | UnsetType = UNSET
 
 
-class AttemptOut(Out):
+class MessageAttemptOut(Out):
     """An attempt as the wire API shows it; the fields of our own only when one attempt is read."""
 
     id: str
@@ -53,40 +76,44 @@ class AttemptOut(Out):
     response: str
     response_status_code: int
     response_duration_ms: int
-    status: int
-    status_text: str
-    trigger_type: int
+    status: Status
+    status_text: StatusText
+    trigger_type: Triggered
     msg_id: str
     endpoint_id: str
-    timestamp: str
+    timestamp: Time
     msg: messages.MessageOut | UnsetType = UNSET
     number: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
-    request: RequestOut | UnsetType = UNSET
+    request: AttemptRequestOut | UnsetType = UNSET
     response_headers: str | UnsetType = UNSET
     response_cut: bool | UnsetType = UNSET
-    timing: TimingOut | UnsetType = UNSET
+    timing: AttemptTimingOut | UnsetType = UNSET
 
 
-class MessageEndpointOut(Out):
+class EmptyResponse(Out):
+    """An object without fields: clients read one where something was accepted."""
+
+
+class MessageEndpointOut(Out, kw_only=True):
     """An endpoint that a message is owed to, and how that stands."""
 
     id: str
     url: str
     description: str
-    uid: str | UnsetType
+    uid: str | UnsetType = UNSET
     disabled: bool
     event_types: tuple[str, ...] | None
     channels: tuple[str, ...] | None
     throttle_rate: int | None
     metadata: Metadata
     version: int
-    created_at: str
-    updated_at: str
-    status: int
-    status_text: str
-    next_attempt: str | None
+    created_at: Time
+    updated_at: Time
+    status: Status
+    status_text: StatusText
+    next_attempt: Time | None
     attempts: int
     deleted: bool
 
@@ -95,14 +122,16 @@ def _ms(span: int | None) -> float | None:
     return None if span is None else span / MILLISECOND
 
 
-def shown(attempt: Attempt, *, with_content: bool = True, msg: messages.MessageOut | UnsetType = UNSET) -> AttemptOut:
+def shown(
+    attempt: Attempt, *, with_content: bool = True, msg: messages.MessageOut | UnsetType = UNSET
+) -> MessageAttemptOut:
     """An attempt has succeeded or failed; other states are those of a delivery."""
     outcome = attempt.outcome
     status = SUCCESS if outcome.result is Result.OK else FAIL
     answer = "{}"
     if with_content:
         answer = text_of(outcome.response_body)[0] if outcome.status else outcome.detail
-    return AttemptOut(
+    return MessageAttemptOut(
         id=attempt.id,
         url=outcome.url,
         response=answer,
@@ -118,19 +147,19 @@ def shown(attempt: Attempt, *, with_content: bool = True, msg: messages.MessageO
     )
 
 
-def _detailed(attempt: Attempt) -> AttemptOut:
+def _detailed(attempt: Attempt) -> MessageAttemptOut:
     outcome = attempt.outcome
     body, encoding = (None, UNSET) if outcome.request_body is None else text_of(outcome.request_body)
     out = shown(attempt)
     out.number, out.reason, out.detail = attempt.number, outcome.reason.value, outcome.detail
-    out.request = RequestOut(headers=outcome.request_head.decode("latin-1"), body=body, body_encoding=encoding)
+    out.request = AttemptRequestOut(headers=outcome.request_head.decode("latin-1"), body=body, body_encoding=encoding)
     out.response_headers, out.response_cut = outcome.response_head.decode("latin-1"), outcome.response_cut
     out.timing = _timing(outcome.timing)
     return out
 
 
-def _timing(timing: Timing) -> TimingOut:
-    return TimingOut(
+def _timing(timing: Timing) -> AttemptTimingOut:
+    return AttemptTimingOut(
         dns_ms=_ms(timing.dns),
         connect_ms=_ms(timing.connect),
         tls_ms=_ms(timing.tls),
@@ -140,14 +169,11 @@ def _timing(timing: Timing) -> TimingOut:
 
 
 class Filter:
-    """The conditions of a list of attempts. Raises Invalid, BadRequest."""
+    """The conditions of a list of attempts."""
 
     def __init__(self, api: "Api", app: str, query: Query) -> None:
         self._api, self._app = api, app
-        self._status = None if query.one("status") is None else query.number("status", 0, SUCCESS, CANCELED)
-        self._class = None if query.one("status_code_class") is None else query.number("status_code_class", 0, 0, 500)
-        if self._class is not None and self._class % 100:
-            raise Invalid("one of 0, 100, 200, 300, 400, 500", ("query", "status_code_class"))
+        self._status, self._class = query[STATUS], query[STATUS_CODE_CLASS]
         self._of_message = messages.Filter(query, event_types=True)
         self._messages: dict[str, Message | None] = {}
 
@@ -188,11 +214,9 @@ async def _attempts(
 async def by_endpoint(api: "Api", call: Call) -> Response:
     """Attempts at an endpoint, newest first."""
     endpoint = await endpoints.find(api, call)
-    query = call.query()
-    with_content, with_msg = query.flag("with_content", True), query.flag("with_msg", False)
-    query.flag("expanded_statuses", False)
-    conditions = Filter(api, endpoint.app, query)
-    cursor = lists.cursor_of(query, PREFIX, descending=True)
+    with_content, with_msg = call.query[WITH_CONTENT], call.query[WITH_MSG]
+    conditions = Filter(api, endpoint.app, call.query)
+    cursor = lists.cursor_of(call, PREFIX, descending=True)
     shown_messages: dict[str, messages.MessageOut] = {}
 
     async def fetch(page: Cursor) -> Sequence[Attempt]:
@@ -203,24 +227,21 @@ async def by_endpoint(api: "Api", call: Call) -> Response:
                 shown_messages[message] = messages.shown(there, with_content)
         return found
 
-    def render(attempt: Attempt) -> AttemptOut:
+    def render(attempt: Attempt) -> MessageAttemptOut:
         msg = shown_messages.get(attempt.message, UNSET)
         return shown(attempt, with_content=with_content, msg=msg)
 
-    return await lists.answer(call, cursor, fetch, render, lambda attempt: attempt.id)
+    return await lists.answer(cursor, fetch, render, lambda attempt: attempt.id)
 
 
 async def by_message(api: "Api", call: Call) -> Response:
     """Attempts at delivering a message, newest first."""
     message = await messages.find(api, call)
-    query = call.query()
-    with_content, ref = query.flag("with_content", True), query.one("endpoint_id")
-    query.flag("expanded_statuses", False)
+    with_content, ref = call.query[WITH_CONTENT], call.query[ENDPOINT_ID]
     endpoint = None if ref is None else await endpoints.find_or_ref(api, message.app, ref)
-    conditions = Filter(api, message.app, query)
+    conditions = Filter(api, message.app, call.query)
     return await lists.answer(
-        call,
-        lists.cursor_of(query, PREFIX, descending=True),
+        lists.cursor_of(call, PREFIX, descending=True),
         lambda page: _attempts(api, message.app, page, conditions, message.id, endpoint),
         lambda attempt: shown(attempt, with_content=with_content),
         lambda attempt: attempt.id,
@@ -229,9 +250,8 @@ async def by_message(api: "Api", call: Call) -> Response:
 
 async def get(api: "Api", call: Call) -> Response:
     """One attempt with all that is known of it."""
-    call.query().flag("expanded_statuses", False)
     message = await messages.find(api, call)
-    found = await api.store.get_attempt(message.app, message.id, call.params["attempt"])
+    found = await api.store.get_attempt(message.app, message.id, call.params["attempt_id"])
     if found is None:
         raise NotFound
     return json_response(200, _detailed(found))
@@ -277,8 +297,7 @@ def _destination(delivery: Delivery, endpoint: Endpoint | None) -> MessageEndpoi
 async def destinations(api: "Api", call: Call) -> Response:
     """The endpoints that a message is owed to, deleted ones too, by id."""
     message = await messages.find(api, call)
-    cursor = lists.cursor_of(call.query(), endpoints.PREFIX, descending=False)
-    cursor = replace(cursor, since=None, until=None)
+    cursor = lists.cursor_of(call, endpoints.PREFIX, descending=False)
 
     async def fetch(page: Cursor) -> Sequence[MessageEndpointOut]:
         chosen = _page(await api.store.list_deliveries(message.app, message.id), page)
@@ -286,7 +305,7 @@ async def destinations(api: "Api", call: Call) -> Response:
             _destination(delivery, await api.store.get_endpoint(message.app, delivery.endpoint)) for delivery in chosen
         ]
 
-    return await lists.answer(call, cursor, fetch, lambda out: out, lambda out: out.id)
+    return await lists.answer(cursor, fetch, lambda out: out, lambda out: out.id)
 
 
 def _page(deliveries: list[Delivery], cursor: Cursor) -> list[Delivery]:
@@ -302,7 +321,7 @@ async def resend(api: "Api", call: Call) -> Response:
 
     async def act() -> Response:
         await api.hub.retry(message.app, message.id, endpoint.id)
-        return json_response(202, _NOTHING)
+        return json_response(202, EmptyResponse())
 
     return await api.idempotency.once(call, act)
 
@@ -324,14 +343,19 @@ async def cancel(api: "Api", call: Call) -> Response:
     return await api.idempotency.once(call, act)
 
 
-_NOTHING: dict[str, Any] = {}
-_APP = "/api/v1/app/{app}"
-_MSG = _APP + "/msg/{msg}"
+_APP = "/api/v1/app/{app_id}"
+_MSG = _APP + "/msg/{msg_id}"
 ROUTES = [
-    Route("GET", _APP + "/attempt/endpoint/{endpoint}", by_endpoint, summary="List attempts at an endpoint"),
-    Route("GET", _APP + "/attempt/msg/{msg}", by_message, summary="List attempts of a message"),
-    Route("GET", _MSG + "/attempt/{attempt}", get, summary="Read an attempt"),
-    Route("GET", _MSG + "/endpoint", destinations, summary="List the endpoints of a message"),
-    Route("POST", _MSG + "/endpoint/{endpoint}/resend", resend, write=True, summary="Send a message again"),
-    Route("POST", _MSG + "/endpoint/{endpoint}/cancel", cancel, write=True, summary="Cancel a pending delivery"),
-]
+    Route("GET", _APP + "/attempt/endpoint/{endpoint_id}", by_endpoint, "v1.message-attempt.list-by-endpoint",
+          "List attempts at an endpoint", {200: ListResponse[MessageAttemptOut]}, query=(*_OF_ATTEMPTS, WITH_MSG)),
+    Route("GET", _APP + "/attempt/msg/{msg_id}", by_message, "v1.message-attempt.list-by-msg",
+          "List attempts of a message", {200: ListResponse[MessageAttemptOut]}, query=(*_OF_ATTEMPTS, ENDPOINT_ID)),
+    Route("GET", _MSG + "/attempt/{attempt_id}", get, "v1.message-attempt.get", "Read an attempt",
+          {200: MessageAttemptOut}, query=(EXPANDED_STATUSES,)),
+    Route("GET", _MSG + "/endpoint", destinations, "v1.message-attempt.list-attempted-destinations",
+          "List the endpoints of a message", {200: ListResponse[MessageEndpointOut]}, query=PAGE),
+    Route("POST", _MSG + "/endpoint/{endpoint_id}/resend", resend, "v1.message-attempt.resend", "Send a message again",
+          {202: EmptyResponse}),
+    Route("POST", _MSG + "/endpoint/{endpoint_id}/cancel", cancel, "v1.message-attempt.cancel",
+          "Cancel a pending delivery", {204: None}),
+]  # fmt: skip

@@ -42,6 +42,10 @@ class Authenticator:
         self._known[hashed] = (found, now + REMEMBERED)
         return found
 
+    def forget(self) -> None:
+        """Some token was revoked elsewhere."""
+        self._known.clear()
+
     def check(self, token: Token, route: Route, app: str | None) -> None:
         """Raises Unauthenticated, Forbidden, NotFound; `app` is the id of the application in the path, if there is one."""
         scope = token.app if route.access is Access.ANY else app

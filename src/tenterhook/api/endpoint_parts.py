@@ -1,16 +1,15 @@
-"""`/app/{app}/endpoint/{endpoint}/…`: the secret, the custom headers, and sending again."""
+"""`/app/{app_id}/endpoint/{endpoint_id}/…`: the secret, the custom headers, and sending again."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta
 
 from tenterhook import signing
 from tenterhook.api.endpoints import find
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import In, Out, changeable, instant, instant_in
+from tenterhook.api.shapes import In, Out, Time, changeable, instant, instant_in
 from tenterhook.clock import DAY, MINUTE, SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import SENSITIVE, check_headers
@@ -31,33 +30,33 @@ class LimitReached(BadRequest):
     code = "limit_reached"
 
 
-class SecretRotateIn(In):
+class EndpointSecretRotateIn(In):
     """The next secret, made if it is not given; the old ones sign for `grace_period_seconds` more."""
 
     key: str | None = None
     grace_period_seconds: Annotated[int, Meta(ge=0, le=LONGEST_GRACE)] | None = None
 
 
-class SecretOut(Out):
+class EndpointSecretOut(Out):
     """A signing secret; of a key pair the public half."""
 
     key: str
 
 
-class HeadersIn(In):
+class EndpointHeadersIn(In):
     """The custom headers, all of them."""
 
     headers: dict[str, str]
 
 
-class HeadersPatchIn(In):
+class EndpointHeadersPatchIn(In):
     """Some custom headers; null, and what `delete_headers` names, go."""
 
     headers: dict[str, str | None] | None = None
     delete_headers: list[str] | None = None
 
 
-class HeadersOut(Out):
+class EndpointHeadersOut(Out):
     """The custom headers, and the names of those whose values are not shown."""
 
     headers: dict[str, str]
@@ -67,8 +66,8 @@ class HeadersOut(Out):
 class WindowIn(In):
     """A range of time; until now if it has no end."""
 
-    since: str
-    until: str | None = None
+    since: Annotated[Time, Meta(examples=["2026-01-31T12:00:00Z"])]
+    until: Annotated[Time, Meta(examples=["2026-02-01T12:00:00Z"])] | None = None
 
 
 class TaskOut(Out):
@@ -77,21 +76,15 @@ class TaskOut(Out):
     id: str
     status: str
     task: str
-    updated_at: str
+    updated_at: Time
     data: dict[str, int]
 
 
-_rotate = msgspec.json.Decoder(SecretRotateIn)
-_headers = msgspec.json.Decoder(HeadersIn)
-_headers_patch = msgspec.json.Decoder(HeadersPatchIn)
-_window = msgspec.json.Decoder(WindowIn)
-
-
-def _secret(endpoint: Endpoint) -> SecretOut:
+def _secret(endpoint: Endpoint) -> EndpointSecretOut:
     """Raises NotFound for an endpoint that signs nothing."""
     if not endpoint.secrets:
         raise NotFound(f"an endpoint of kind {endpoint.kind} has no secret")
-    return SecretOut(key=signing.public_form(endpoint.secrets[0].key))
+    return EndpointSecretOut(key=signing.public_form(endpoint.secrets[0].key))
 
 
 async def get_secret(api: "Api", call: Call) -> Response:
@@ -102,7 +95,7 @@ async def rotate_secret(api: "Api", call: Call) -> Response:
     """The new secret. A repeated request reads the one in use: what is stored of an answer must not hold a secret."""
 
     async def rotate() -> Response:
-        wanted = await call.json(_rotate)
+        wanted = await call.json(EndpointSecretRotateIn)
         async with await api.changing(call):
             return _rotated(call, await _rotate_once(api, await find(api, call), wanted))
 
@@ -112,7 +105,7 @@ async def rotate_secret(api: "Api", call: Call) -> Response:
     return await api.idempotency.once(call, rotate, again)
 
 
-async def _rotate_once(api: "Api", endpoint: Endpoint, wanted: SecretRotateIn) -> Endpoint:
+async def _rotate_once(api: "Api", endpoint: Endpoint, wanted: EndpointSecretRotateIn) -> Endpoint:
     changeable(endpoint)
     if endpoint.kind != "webhook":
         raise Invalid(f"an endpoint of kind {endpoint.kind} signs nothing")
@@ -140,7 +133,7 @@ async def get_headers(api: "Api", call: Call) -> Response:
     headers = (await find(api, call)).headers
     return json_response(
         200,
-        HeadersOut(
+        EndpointHeadersOut(
             headers={name: value for name, value in headers if name.lower() not in SENSITIVE},
             sensitive=[name for name, _ in headers if name.lower() in SENSITIVE],
         ),
@@ -149,7 +142,7 @@ async def get_headers(api: "Api", call: Call) -> Response:
 
 async def put_headers(api: "Api", call: Call) -> Response:
     endpoint = await find(api, call)
-    wanted = await call.json(_headers)
+    wanted = await call.json(EndpointHeadersIn)
     changeable(endpoint)
     await api.registry.save_endpoint(endpoint, headers=check_headers(wanted.headers))
     return NO_CONTENT
@@ -158,7 +151,7 @@ async def put_headers(api: "Api", call: Call) -> Response:
 async def patch_headers(api: "Api", call: Call) -> Response:
     """Names are compared without regard to case."""
     endpoint = await find(api, call)
-    wanted = await call.json(_headers_patch)
+    wanted = await call.json(EndpointHeadersPatchIn)
     changeable(endpoint)
     named = {name.lower() for name in (*(wanted.headers or ()), *(wanted.delete_headers or ()))}
     kept = [(name, value) for name, value in endpoint.headers if name.lower() not in named]
@@ -168,7 +161,7 @@ async def patch_headers(api: "Api", call: Call) -> Response:
 
 
 async def _window_of(api: "Api", call: Call) -> tuple[int, int]:
-    wanted = await call.json(_window)
+    wanted = await call.json(WindowIn)
     since = instant_in(wanted.since, "since")
     # a second more, because ids tell instants apart only roughly and what came just now belongs to it
     until = api.clock.now() + SECOND if wanted.until is None else instant_in(wanted.until, "until")
@@ -215,13 +208,20 @@ async def replay_missing(api: "Api", call: Call) -> Response:
     return await api.idempotency.once(call, act)
 
 
-_ONE = "/api/v1/app/{app}/endpoint/{endpoint}"
+_ONE = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 ROUTES = [
-    Route("GET", _ONE + "/secret", get_secret, summary="Read the signing secret"),
-    Route("POST", _ONE + "/secret/rotate", rotate_secret, write=True, summary="Rotate the signing secret"),
-    Route("GET", _ONE + "/headers", get_headers, summary="Read the custom headers"),
-    Route("PUT", _ONE + "/headers", put_headers, write=True, summary="Replace the custom headers"),
-    Route("PATCH", _ONE + "/headers", patch_headers, write=True, summary="Change custom headers"),
-    Route("POST", _ONE + "/recover", recover, write=True, summary="Send failed messages again"),
-    Route("POST", _ONE + "/replay-missing", replay_missing, write=True, summary="Send messages that were never sent"),
-]
+    Route("GET", _ONE + "/secret", get_secret, "v1.endpoint.get-secret", "Read the signing secret",
+          {200: EndpointSecretOut}),
+    Route("POST", _ONE + "/secret/rotate", rotate_secret, "v1.endpoint.rotate-secret", "Rotate the signing secret",
+          {200: EndpointSecretOut, 204: None}, body=EndpointSecretRotateIn),
+    Route("GET", _ONE + "/headers", get_headers, "v1.endpoint.get-headers", "Read the custom headers",
+          {200: EndpointHeadersOut}),
+    Route("PUT", _ONE + "/headers", put_headers, "v1.endpoint.set-headers", "Replace the custom headers", {204: None},
+          body=EndpointHeadersIn),
+    Route("PATCH", _ONE + "/headers", patch_headers, "v1.endpoint.patch-headers", "Change custom headers", {204: None},
+          body=EndpointHeadersPatchIn),
+    Route("POST", _ONE + "/recover", recover, "v1.endpoint.recover", "Send failed messages again", {202: TaskOut},
+          body=WindowIn),
+    Route("POST", _ONE + "/replay-missing", replay_missing, "v1.endpoint.replay-missing",
+          "Send messages that were never sent", {202: TaskOut}, body=WindowIn),
+]  # fmt: skip

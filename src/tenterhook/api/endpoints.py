@@ -1,16 +1,16 @@
-"""`/app/{app}/endpoint`: where messages go."""
+"""`/app/{app_id}/endpoint`: where messages go."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from tenterhook import providers, urls
 from tenterhook.api import lists
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.routes import Route
 from tenterhook.api.shapes import (
     MASK,
@@ -21,7 +21,9 @@ from tenterhook.api.shapes import (
     Pattern,
     Rate,
     Text,
+    Time,
     Uid,
+    Url,
     changeable,
     given,
     instant,
@@ -76,7 +78,7 @@ def _span(length: float | UnsetType | None) -> int | UnsetType | None:
 class EndpointUpsertIn(Pace, kw_only=True):
     """An endpoint to put in the place of one. `filter_types` and `rate_limit` are what old clients send."""
 
-    url: str
+    url: Url
     kind: str | UnsetType = UNSET
     description: Text | None = None
     uid: Uid | None = None
@@ -113,7 +115,7 @@ class EndpointIn(EndpointUpsertIn, kw_only=True):
 class EndpointPatch(Pace, kw_only=True):
     """Changes to an endpoint: what is absent stays, null clears."""
 
-    url: str | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
     kind: str | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     uid: Uid | UnsetType | None = UNSET
@@ -141,35 +143,30 @@ class EndpointPatch(Pace, kw_only=True):
         )
 
 
-class EndpointOut(Out):
+class EndpointOut(Out, kw_only=True):
     """An endpoint as the wire API shows it, and behind it the fields of our own."""
 
     id: str
     url: str
     description: str
-    uid: str | UnsetType
+    uid: str | UnsetType = UNSET
     disabled: bool
     event_types: tuple[str, ...] | None
     channels: tuple[str, ...] | None
     throttle_rate: int | None
-    rate_limit: int | UnsetType
+    rate_limit: int | UnsetType = UNSET
     metadata: Metadata
     version: int
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     kind: str
     ordered: bool
     concurrency: int | None
     retry_schedule: tuple[int | float, ...] | None
     timeout: int | float | None
     lifetime: int | float | None
-    disabled_reason: str | UnsetType
+    disabled_reason: str | UnsetType = UNSET
     managed: bool
-
-
-_in = msgspec.json.Decoder(EndpointIn)
-_upsert = msgspec.json.Decoder(EndpointUpsertIn)
-_patch = msgspec.json.Decoder(EndpointPatch)
 
 
 def _set(words: list[str] | None) -> tuple[str, ...] | None:
@@ -242,16 +239,16 @@ async def _check_event_types(api: "Api", wanted: Sequence[str] | None, known: Se
 
 async def find(api: "Api", call: Call) -> Endpoint:
     """The endpoint in the path, by id or uid. Raises NotFound."""
-    app = (await api.registry.application(call.params["app"])).id
-    return await api.registry.endpoint(app, call.params["endpoint"])
+    app = (await api.registry.application(call.params["app_id"])).id
+    return await api.registry.endpoint(app, call.params["endpoint_id"])
 
 
 async def listing(api: "Api", call: Call) -> Response:
     """Endpoints, newest first."""
-    app = (await api.registry.application(call.params["app"])).id
-    cursor = lists.cursor_of(call.query(), PREFIX, descending=True, honours_order=True)
+    app = (await api.registry.application(call.params["app_id"])).id
+    cursor = lists.cursor_of(call, PREFIX, descending=True)
     return await lists.answer(
-        call, cursor, lambda page: api.store.list_endpoints(app, page), shown, lambda endpoint: endpoint.id
+        cursor, lambda page: api.store.list_endpoints(app, page), shown, lambda endpoint: endpoint.id
     )
 
 
@@ -269,10 +266,10 @@ async def _create(
 
 
 async def create(api: "Api", call: Call) -> Response:
-    app = (await api.registry.application(call.params["app"])).id
+    app = (await api.registry.application(call.params["app_id"])).id
 
     async def made(remember: RememberFor) -> Endpoint:
-        wanted = await call.json(_in)
+        wanted = await call.json(EndpointIn)
         if wanted.secret is not None and wanted.kind not in (UNSET, "webhook"):
             raise Invalid(f"an endpoint of kind {wanted.kind} signs nothing", ("body", "secret"))
         secrets = () if wanted.secret is None else (Secret(wanted.secret),)
@@ -289,9 +286,9 @@ async def get(api: "Api", call: Call) -> Response:
 
 async def put(api: "Api", call: Call) -> Response:
     """Replace all but the secret, the custom headers and our own fields, or create one with a new id."""
-    app = (await api.registry.application(call.params["app"])).id
-    wanted = await call.json(_upsert)
-    endpoint = await api.store.get_endpoint(app, call.params["endpoint"])
+    app = (await api.registry.application(call.params["app_id"])).id
+    wanted = await call.json(EndpointUpsertIn)
+    endpoint = await api.store.get_endpoint(app, call.params["endpoint_id"])
     if endpoint is None:
         return json_response(201, shown(await _create(api, app, wanted)))
     return json_response(200, shown(await _save(api, endpoint, wanted.kind, wanted.fields())))
@@ -299,7 +296,7 @@ async def put(api: "Api", call: Call) -> Response:
 
 async def patch(api: "Api", call: Call) -> Response:
     endpoint = await find(api, call)
-    wanted = await call.json(_patch)
+    wanted = await call.json(EndpointPatch)
     return json_response(200, shown(await _save(api, endpoint, wanted.kind, wanted.fields())))
 
 
@@ -333,13 +330,14 @@ async def find_or_ref(api: "Api", app: str, ref: str) -> str:
     return ref if found is None else found.id
 
 
-_ALL = "/api/v1/app/{app}/endpoint"
-_ONE = _ALL + "/{endpoint}"
+_ALL = "/api/v1/app/{app_id}/endpoint"
+_ONE = _ALL + "/{endpoint_id}"
 ROUTES = [
-    Route("GET", _ALL, listing, summary="List endpoints"),
-    Route("POST", _ALL, create, write=True, summary="Create an endpoint"),
-    Route("GET", _ONE, get, summary="Read an endpoint"),
-    Route("PUT", _ONE, put, write=True, summary="Replace or create an endpoint"),
-    Route("PATCH", _ONE, patch, write=True, summary="Change an endpoint"),
-    Route("DELETE", _ONE, delete, write=True, summary="Delete an endpoint"),
-]
+    Route("GET", _ALL, listing, "v1.endpoint.list", "List endpoints", {200: ListResponse[EndpointOut]}, query=SORTED_PAGE),
+    Route("POST", _ALL, create, "v1.endpoint.create", "Create an endpoint", {201: EndpointOut}, body=EndpointIn),
+    Route("GET", _ONE, get, "v1.endpoint.get", "Read an endpoint", {200: EndpointOut}),
+    Route("PUT", _ONE, put, "v1.endpoint.upsert", "Replace or create an endpoint", {200: EndpointOut, 201: EndpointOut},
+          body=EndpointUpsertIn),
+    Route("PATCH", _ONE, patch, "v1.endpoint.patch", "Change an endpoint", {200: EndpointOut}, body=EndpointPatch),
+    Route("DELETE", _ONE, delete, "v1.endpoint.delete", "Delete an endpoint", {204: None}),
+]  # fmt: skip

@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from tenterhook.api import lists
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.lists import SORTED_PAGE, ListResponse
+from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Name, Out, Text, given, instant, unset
+from tenterhook.api.shapes import In, Name, Out, Text, Time, given, instant, unset
 from tenterhook.errors import EventTypeExists, Invalid, NotFound
 from tenterhook.model import EventType
 from tenterhook.store.base import Cursor
@@ -21,10 +23,20 @@ if TYPE_CHECKING:
 
 MOST_SCHEMA_BYTES = 256 << 10
 DEEPEST_SCHEMA = 64
+INCLUDE_ARCHIVED = Flag("include_archived", "Archived ones too.")
+WITH_CONTENT = Flag("with_content", "Show the schemas.")
+EXPUNGE = Flag("expunge", "Remove it instead of archiving it.")
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,256}")
 _VERSION = re.compile(r"[a-zA-Z0-9\-_.]{1,64}")
 
-Schemas = dict[str, Any]
+Schemas = Annotated[
+    dict[str, Any],
+    Meta(
+        description="A JSON Schema for each version.",
+        examples=[{"1": {"type": "object"}}],
+        extra_json_schema={"additionalProperties": {"type": ["object", "boolean"]}},
+    ),
+]
 Flags = Annotated[list[Name], Meta(min_length=1, max_length=100)]
 
 
@@ -79,7 +91,7 @@ class EventTypePatch(In):
         )
 
 
-class EventTypeOut(Out):
+class EventTypeOut(Out, kw_only=True):
     """An event type as the wire API shows it."""
 
     name: str
@@ -87,16 +99,11 @@ class EventTypeOut(Out):
     archived: bool
     deprecated: bool
     schemas: Schemas | None
-    group_name: str | UnsetType
+    group_name: str | UnsetType = UNSET
     feature_flags: tuple[str, ...] | None
-    feature_flag: str | UnsetType
-    created_at: str
-    updated_at: str
-
-
-_in = msgspec.json.Decoder(EventTypeIn)
-_upsert = msgspec.json.Decoder(EventTypeUpsertIn)
-_patch = msgspec.json.Decoder(EventTypePatch)
+    feature_flag: str | UnsetType = UNSET
+    created_at: Time
+    updated_at: Time
 
 
 def schemas_of(schemas: Schemas | None) -> Schemas | None:
@@ -161,10 +168,8 @@ def _iterator(event_type: EventType) -> str:
 
 
 def _cursor(call: Call) -> Cursor:
-    """Raises Invalid, BadRequest."""
-    cursor = lists.cursor_of(call.query(), "", descending=False, honours_order=True)
-    # the window of instants is one of ids: names have none
-    cursor = replace(cursor, since=None, until=None)
+    """Raises Invalid."""
+    cursor = lists.cursor_of(call, "", descending=False)
     if cursor.after is None:
         return cursor
     after = cursor.after.removeprefix(":")
@@ -175,14 +180,12 @@ def _cursor(call: Call) -> Cursor:
 
 async def listing(api: "Api", call: Call) -> Response:
     """Event types by name; the schemas only on request."""
-    query = call.query()
-    archived, with_content = query.flag("include_archived", False), query.flag("with_content", False)
+    archived, with_content = call.query[INCLUDE_ARCHIVED], call.query[WITH_CONTENT]
 
     async def visible(event_type: EventType) -> bool:
         return _visible(call, event_type)
 
     return await lists.answer(
-        call,
         _cursor(call),
         lambda page: lists.sifted(
             page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, visible
@@ -193,7 +196,7 @@ async def listing(api: "Api", call: Call) -> Response:
 
 
 async def _find(api: "Api", call: Call) -> EventType:
-    found = await api.store.get_event_type(call.params["name"])
+    found = await api.store.get_event_type(call.params["event_type_name"])
     if found is None or not _visible(call, found):
         raise NotFound
     return found
@@ -203,7 +206,7 @@ async def create(api: "Api", call: Call) -> Response:
     """One that is archived comes back to life."""
 
     async def made(remember: RememberFor) -> EventType:
-        given_ = await call.json(_in)
+        given_ = await call.json(EventTypeIn)
         fields = given_.fields()
         there = await api.store.get_event_type(given_.name)
         if there is not None and not there.archived:
@@ -224,8 +227,8 @@ async def get(api: "Api", call: Call) -> Response:
 
 async def put(api: "Api", call: Call) -> Response:
     """Replace it, or create it under the name in the path."""
-    name, now = call.params["name"], api.clock.now()
-    fields = (await call.json(_upsert)).fields()
+    name, now = call.params["event_type_name"], api.clock.now()
+    fields = (await call.json(EventTypeUpsertIn)).fields()
     if not _NAME.fullmatch(name):
         raise Invalid("a name has letters, digits, hyphens, underscores and full stops", ("path", "event_type_name"))
     there = await api.store.get_event_type(name)
@@ -236,7 +239,7 @@ async def put(api: "Api", call: Call) -> Response:
 
 async def patch(api: "Api", call: Call) -> Response:
     event_type = await _find(api, call)
-    fields = (await call.json(_patch)).fields()
+    fields = (await call.json(EventTypePatch)).fields()
     changed = replace(event_type, updated_at=api.clock.now(), **fields)
     await api.store.save_event_type(changed)
     return json_response(200, shown(changed))
@@ -244,21 +247,26 @@ async def patch(api: "Api", call: Call) -> Response:
 
 async def delete(api: "Api", call: Call) -> Response:
     """Archive it, or remove it with `expunge=true`. Endpoints that filter on it are left alone."""
-    expunge = call.query().flag("expunge", False)
     event_type = await _find(api, call)
-    if expunge:
+    if call.query[EXPUNGE]:
         await api.store.delete_event_type(event_type.name)
     else:
         await api.store.save_event_type(replace(event_type, archived=True, updated_at=api.clock.now()))
     return NO_CONTENT
 
 
-_ONE = "/api/v1/event-type/{name}"
+_ALL = "/api/v1/event-type"
+_ONE = _ALL + "/{event_type_name}"
 ROUTES = [
-    Route("GET", "/api/v1/event-type", listing, Access.ANY, summary="List event types"),
-    Route("POST", "/api/v1/event-type", create, Access.ORGANISATION, True, "Create an event type"),
-    Route("GET", _ONE, get, Access.ANY, summary="Read an event type"),
-    Route("PUT", _ONE, put, Access.ORGANISATION, True, "Replace or create an event type"),
-    Route("PATCH", _ONE, patch, Access.ORGANISATION, True, "Change an event type"),
-    Route("DELETE", _ONE, delete, Access.ORGANISATION, True, "Archive or remove an event type"),
-]
+    Route("GET", _ALL, listing, "v1.event-type.list", "List event types", {200: ListResponse[EventTypeOut]}, Access.ANY,
+          query=(*SORTED_PAGE, INCLUDE_ARCHIVED, WITH_CONTENT)),
+    Route("POST", _ALL, create, "v1.event-type.create", "Create an event type", {201: EventTypeOut}, Access.ORGANISATION,
+          body=EventTypeIn),
+    Route("GET", _ONE, get, "v1.event-type.get", "Read an event type", {200: EventTypeOut}, Access.ANY),
+    Route("PUT", _ONE, put, "v1.event-type.upsert", "Replace or create an event type",
+          {200: EventTypeOut, 201: EventTypeOut}, Access.ORGANISATION, body=EventTypeUpsertIn),
+    Route("PATCH", _ONE, patch, "v1.event-type.patch", "Change an event type", {200: EventTypeOut}, Access.ORGANISATION,
+          body=EventTypePatch),
+    Route("DELETE", _ONE, delete, "v1.event-type.delete", "Archive or remove an event type", {204: None},
+          Access.ORGANISATION, query=(EXPUNGE,)),
+]  # fmt: skip

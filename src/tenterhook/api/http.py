@@ -1,15 +1,17 @@
 """One request and its answer, as handlers see them: ASGI underneath, JSON above, limits everywhere."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from tenterhook.clock import from_rfc3339
+from tenterhook.api.query import Query
 from tenterhook.errors import BadRequest, Invalid, TenterhookError, TooLarge
 from tenterhook.model import Token
+
+if TYPE_CHECKING:
+    from tenterhook.api.routes import Route
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -17,7 +19,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 JSON = b"application/json"
-MOST_WORDS = 250
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,6 +28,27 @@ class Response(Struct):
     status: int
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", JSON),)
+
+
+class ErrorOut(Struct):
+    """An error: decide by status and code, `detail` is for people."""
+
+    code: str
+    detail: str
+
+
+class Problem(Struct):
+    """What is wrong and where: `loc` begins with `body`, `query` or `path`, and an index is written `"[0]"`."""
+
+    loc: tuple[str, ...]
+    msg: str
+    type: str
+
+
+class InvalidOut(Struct):
+    """Values that are not acceptable."""
+
+    detail: list[Problem]
 
 
 NO_CONTENT = Response(204, b"", ())
@@ -46,10 +68,10 @@ async def send_response(send: Send, response: Response) -> None:
 
 
 def error_response(error: TenterhookError) -> Response:
-    """Every error is a JSON object: `{code, detail}`, or a list of places in `detail` for 422."""
+    """Every error is a JSON object, of one shape for 422 and of another for the rest."""
     if isinstance(error, Invalid):
-        return json_response(422, {"detail": [{"loc": error.loc, "msg": error.detail, "type": error.kind}]})
-    response = json_response(error.status, {"code": error.code, "detail": error.detail})
+        return json_response(422, InvalidOut([Problem(error.loc, error.detail, error.kind)]))
+    response = json_response(error.status, ErrorOut(error.code, error.detail))
     if error.status == 503:
         response.headers = (*response.headers, (b"retry-after", b"1"))
     return response
@@ -76,14 +98,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 class Call:
-    """A request that has been routed and authorised. `params` are the variables of the path."""
+    """A request that has been routed. `params` are the variables of the path.
 
-    __slots__ = ("_receive", "_scope", "body_limit", "params", "query_text", "raw_body", "token")
+    `token` and `query` are there for handlers: they are set when the caller has been authorised.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, params: dict[str, str], token: Token | None, limit: int) -> None:
+    __slots__ = ("_receive", "_scope", "body_limit", "params", "query", "query_text", "raw_body", "route", "token")
+
+    def __init__(self, scope: Scope, receive: Receive, route: "Route", params: dict[str, str], limit: int) -> None:
         self._scope, self._receive = scope, receive
-        self.params, self.token, self.body_limit = params, token, limit
+        self.route, self.params, self.body_limit = route, params, limit
         self.query_text: bytes = scope["query_string"]
+        self.token: Token | None = None
+        self.query: Query
         self.raw_body: bytes | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -103,18 +130,17 @@ class Call:
             self.raw_body = await read_body(self._scope, self._receive, self.body_limit)
         return self.raw_body
 
-    async def json(self, decoder: "msgspec.json.Decoder[T]") -> T:
-        """The body, checked against a model. Raises Invalid with the place of the mistake."""
+    async def json(self, model: type[T]) -> T:
+        """The body, checked against the model that the route declares. Raises Invalid with the place of the mistake."""
+        if model is not self.route.body:
+            raise LookupError(f"{self.route.id} does not declare the body {model.__name__}")
         body = await self.body()
         try:
-            return decoder.decode(body or b"{}")
+            return msgspec.json.decode(body or b"{}", type=model)
         except msgspec.ValidationError as error:
             raise invalid_at(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the body is not JSON: {error}", ("body",), "value_error.jsondecode") from None
-
-    def query(self) -> "Query":
-        return Query(self.query_text)
 
 
 def invalid_at(message: str) -> Invalid:
@@ -123,49 +149,3 @@ def invalid_at(message: str) -> Invalid:
     steps = place.rstrip("`").replace("$", "").replace("[", ".[").split(".")
     kind = "value_error.jsondecode" if text.startswith("Expected") else "value_error"
     return Invalid(text, ("body", *(step for step in steps if step)), kind)
-
-
-class Query:
-    """The query string; unknown parameters are ignored. Raises Invalid or BadRequest for values that do not fit."""
-
-    def __init__(self, text: bytes) -> None:
-        self._pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True) if text else []
-
-    def one(self, name: str) -> str | None:
-        return next((value for key, value in reversed(self._pairs) if key == name), None)
-
-    def many(self, name: str) -> tuple[str, ...]:
-        """`a=x,y`, `a=x&a=y`, `a[]=x` and `a[0]=x` all mean the same."""
-        values = [value for key, value in self._pairs if key == name or key.partition("[")[0] == name]
-        words = tuple(word for value in values for word in value.split(",") if word)
-        if len(words) > MOST_WORDS:
-            raise Invalid(f"at most {MOST_WORDS} values", ("query", name))
-        return words
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.one(name)
-        if value is None:
-            return default
-        if value not in ("true", "false"):
-            raise BadRequest(f"{name} must be true or false")
-        return value == "true"
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        value = self.one(name)
-        if value is None:
-            return default
-        if not (value.isascii() and value.isdigit() and len(value) < 10):
-            raise BadRequest(f"{name} must be a whole number")
-        if not least <= int(value) <= most:
-            raise Invalid(f"{name} must be from {least} to {most}", ("query", name))
-        return int(value)
-
-    def instant(self, name: str) -> int | None:
-        """An RFC 3339 date-time (µs UTC); one without an offset means UTC."""
-        value = self.one(name)
-        if value is None:
-            return None
-        try:
-            return from_rfc3339(value.replace(" ", "+"))
-        except (ValueError, OverflowError):
-            raise BadRequest(f"{name} must be an RFC 3339 date-time such as 2026-01-31T12:00:00Z") from None

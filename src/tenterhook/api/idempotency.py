@@ -17,7 +17,7 @@ from tenterhook.errors import BadRequest, IdempotencyInProgress, IdempotencyMism
 from tenterhook.store.base import Accept, Remember, Remembered, Store
 
 REMEMBERED = 12 * HOUR
-_LONGEST_KEY = 256
+LONGEST_KEY = 256
 T = TypeVar("T")
 RememberFor = Callable[[Any], Remember] | None
 """Makes what is remembered of a creating request from the object that was created."""
@@ -47,7 +47,11 @@ class Key:
 
     def remember(self, status: int, render: Callable[[Any], object]) -> Callable[[Any], Remember]:
         """For a verb that stores the answer with its effect: makes the answer from what was created."""
-        return lambda created: Remember(self.digest, self.body_hash, status, _encode(render(created)), self.expires_at)
+        return lambda created: self.with_answer(status, _encode(render(created)))
+
+    def with_answer(self, status: int, answer: bytes) -> Remember:
+        """What is remembered of an answer that is known."""
+        return Remember(self.digest, self.body_hash, status, answer, self.expires_at, self.expires_at - REMEMBERED)
 
 
 def replay(key: Key, earlier: Remembered) -> Response:
@@ -69,8 +73,8 @@ class Idempotency:
         text = call.header(b"idempotency-key")
         if text is None or call.token is None:
             return None
-        if not 0 < len(text) <= _LONGEST_KEY:
-            raise BadRequest(f"an idempotency key has 1 to {_LONGEST_KEY} characters")
+        if not 0 < len(text) <= LONGEST_KEY:
+            raise BadRequest(f"an idempotency key has 1 to {LONGEST_KEY} characters")
         uri = call.path.rstrip("/").encode() + b"?" + call.query_text
         digest = sha256(b"\0".join((call.token.id.encode(), text, uri))).digest()
         if digest in self._in_progress:
@@ -140,7 +144,7 @@ class Idempotency:
                 return earlier if again is None else await again()
             response = await act()
             answer = b"" if again is not None else response.body
-            remember = Remember(key.digest, key.body_hash, response.status, answer, key.expires_at)
+            remember = key.with_answer(response.status, answer)
             # it is done, and the caller must hear so even if the database cannot keep the answer
             with suppress(StoreUnavailable):
                 await self._store.commit([Accept(None, (), None, remember)])

@@ -1,42 +1,65 @@
 """Pages of lists in the shape of the wire API: `{data, iterator, prevIterator, done}`, walkable both ways."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from tenterhook import ids
-from tenterhook.api.http import Call, Query, Response, json_response
+from tenterhook.api.http import Call, Response, json_response
+from tenterhook.api.query import Instant, Number, OneWord, Text
+from tenterhook.api.shapes import Out
 from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
 from tenterhook.store.base import Cursor
 
-MOST = 250
-USUAL = 50
 _SIFTED = 250
 _LAST_INSTANT = (ids.EPOCH + 0xFFFF_FFFF) * SECOND
 """Ids cannot tell later instants apart (they have 32 bits of seconds)."""
 T = TypeVar("T")
 
 
-def cursor_of(query: Query, prefix: str, *, descending: bool, honours_order: bool = False) -> Cursor:
+LIMIT = Number("limit", "How many items a page has at most.", default=50, least=1, most=250)
+ITERATOR = Text("iterator", "The `iterator` or `prevIterator` of another page: the list goes on from there.")
+ORDER = OneWord("order", "Which way the list goes.", words=("ascending", "descending"))
+BEFORE = Instant("before", "Only what was created before this instant.")
+AFTER = Instant("after", "Only what was created at this instant or after it.")
+
+PAGE = (LIMIT, ITERATOR)
+SORTED_PAGE = (*PAGE, ORDER)
+WINDOW_PAGE = (*PAGE, BEFORE, AFTER)
+
+
+class ListResponse(Out, Generic[T], kw_only=True):
+    """A page of a list. Pass `iterator` to get the next page, `prevIterator` to get the page before this one.
+
+    `done` tells that nothing more comes in the direction of travel. An empty page has the iterator null.
+    """
+
+    data: list[T]
+    iterator: str | None
+    prev_iterator: str | UnsetType = UNSET
+    done: bool
+
+
+def cursor_of(call: Call, prefix: str, *, descending: bool) -> Cursor:
     """The cursor that a request asks for. `prefix` is that of the ids in the list ('' for names).
 
-    One more item than asked for is fetched, so that `done` is known. Raises Invalid, BadRequest.
+    Order and window count where the route declares them. One more item than asked for is fetched, so that `done` is
+    known. Raises Invalid.
     """
-    order = query.one("order") if honours_order else None
-    if order not in (None, "ascending", "descending"):
-        raise Invalid("order must be ascending or descending", ("query", "order"))
-    iterator = query.one("iterator") or None
+    query = call.query
+    order, since, until = query.get(ORDER), query.get(AFTER), query.get(BEFORE)
+    iterator = query[ITERATOR] or None
     backward = iterator is not None and iterator.startswith("-")
     after = iterator[1:] if iterator is not None and backward else iterator
     if after is not None and prefix and not ids.is_id(after, prefix):
         raise Invalid(f"the iterator must be an id that begins with {prefix}", ("query", "iterator"))
-    since, until = query.instant("after"), query.instant("before")
     # `after` alone asks for the oldest page behind that instant
     oldest_page = since is not None and until is None and iterator is None and descending
     return Cursor(
-        limit=query.number("limit", USUAL, 1, MOST) + 1,
+        limit=query[LIMIT] + 1,
         after=after,
         backward=backward or oldest_page,
         descending=descending if order is None else order == "descending",
@@ -72,7 +95,6 @@ async def sifted(
 
 
 async def answer(
-    call: Call,
     cursor: Cursor,
     fetch: Callable[[Cursor], Awaitable[Sequence[T]]],
     render: Callable[[T], object],
@@ -84,11 +106,10 @@ async def answer(
     done = len(found) <= limit
     if not done:
         found = found[-limit:] if cursor.backward else found[:limit]
-    page: dict[str, Any] = {
-        "data": [render(item) for item in found],
-        "iterator": key(found[-1]) if found else None,
-        "done": done,
-    }
-    if found:
-        page["prevIterator"] = "-" + key(found[0])
+    page = ListResponse(
+        data=[render(item) for item in found],
+        iterator=key(found[-1]) if found else None,
+        prev_iterator="-" + key(found[0]) if found else UNSET,
+        done=done,
+    )
     return json_response(200, page)

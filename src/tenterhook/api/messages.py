@@ -1,4 +1,4 @@
-"""`/app/{app}/msg`: publish, list and read messages."""
+"""`/app/{app_id}/msg`: publish, list and read messages."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +7,12 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from tenterhook.api import lists
-from tenterhook.api.http import Call, Query, Response, json_response
+from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.idempotency import replay
+from tenterhook.api.lists import WINDOW_PAGE, ListResponse
+from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import Channel, In, Name, Out, Tag, Uid, instant, unset
+from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, unset
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft
 from tenterhook.model import Message
@@ -18,6 +20,11 @@ from tenterhook.store.base import Cursor
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
+
+WITH_CONTENT = Flag("with_content", "Show the payload; without it, it is `{}`.", True)
+CHANNEL = Text("channel", "Only messages with this channel.")
+TAG = Text("tag", "Only messages with this tag.")
+EVENT_TYPES = Words("event_types", "Only messages of one of these event types.")
 
 
 class RawBody(In):
@@ -31,15 +38,15 @@ class MessageIn(In):
     """A message to publish. `payload` keeps its bytes: spacing and order of keys are sent as they came."""
 
     event_type: Name
-    payload: Raw | UnsetType = UNSET
-    data: Raw | UnsetType = UNSET  # an alias that old clients send
+    payload: Payload | UnsetType = UNSET
+    data: Payload | UnsetType = UNSET  # an alias that old clients send
     event_id: Uid | None = None
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
     tags: Annotated[list[Tag], Meta(max_length=5)] | None = None
     ordering_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     transformations_params: RawBody | None = None
     application: Raw | None = None
-    deliver_at: str | None = None
+    deliver_at: Time | None = None
     payload_retention_period: int | None = None
     payload_retention_hours: int | None = None
 
@@ -58,15 +65,14 @@ class MessageOut(Out):
 
     id: str
     event_type: str
-    payload: Raw
-    timestamp: str
+    payload: Payload
+    timestamp: Time
     event_id: str | UnsetType = UNSET
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     ordering_key: str | UnsetType = UNSET
 
 
-_decoder = msgspec.json.Decoder(MessageIn)
 _raw = msgspec.json.Decoder(Raw)
 _EMPTY = Raw(b"{}")
 
@@ -144,10 +150,10 @@ async def create(api: "Api", call: Call) -> Response:
     """Publish a message: 202 when it is on the disk."""
     key = await api.idempotency.begin(call)
     try:
-        draft = draft_of(await call.json(_decoder))
-        with_content = call.query().flag("with_content", True) if call.query_text else True
+        draft = draft_of(await call.json(MessageIn))
+        with_content = call.query[WITH_CONTENT]
         remember = None if key is None else key.remember(202, lambda message: shown(message, with_content))
-        published = await api.hub.publish(call.params["app"], draft, remember)
+        published = await api.hub.publish(call.params["app_id"], draft, remember)
         if key is not None and published.remembered is not None:
             return replay(key, published.remembered)
         return json_response(202, shown(published.message, with_content))
@@ -160,8 +166,8 @@ class Filter:
     """What a list says of messages; the event types only if they are not left to the store."""
 
     def __init__(self, query: Query, *, event_types: bool) -> None:
-        self._channel, self._tag = query.one("channel"), query.one("tag")
-        self._event_types = query.many("event_types") if event_types else ()
+        self._channel, self._tag = query[CHANNEL], query[TAG]
+        self._event_types = query[EVENT_TYPES] if event_types else ()
 
     @property
     def empty(self) -> bool:
@@ -178,10 +184,9 @@ class Filter:
 
 async def listing(api: "Api", call: Call) -> Response:
     """Messages, newest first."""
-    app = (await api.registry.application(call.params["app"])).id
-    query = call.query()
-    with_content, event_types = query.flag("with_content", True), query.many("event_types")
-    conditions = Filter(query, event_types=False)
+    app = (await api.registry.application(call.params["app_id"])).id
+    with_content, event_types = call.query[WITH_CONTENT], call.query[EVENT_TYPES]
+    conditions = Filter(call.query, event_types=False)
 
     async def fetch(page: Cursor) -> Sequence[Message]:
         return await api.store.list_messages(app, page, event_types)
@@ -193,8 +198,7 @@ async def listing(api: "Api", call: Call) -> Response:
         return await lists.sifted(page, fetch, lambda message: message.id, passes)
 
     return await lists.answer(
-        call,
-        lists.cursor_of(query, "msg_", descending=True),
+        lists.cursor_of(call, "msg_", descending=True),
         fetch if conditions.empty else sifted,
         lambda message: shown(message, with_content),
         lambda message: message.id,
@@ -203,8 +207,8 @@ async def listing(api: "Api", call: Call) -> Response:
 
 async def find(api: "Api", call: Call) -> Message:
     """The message in the path, by id or event id. Raises NotFound."""
-    app = (await api.registry.application(call.params["app"])).id
-    found = await api.store.get_message(app, call.params["msg"])
+    app = (await api.registry.application(call.params["app_id"])).id
+    found = await api.store.get_message(app, call.params["msg_id"])
     if found is None:
         raise NotFound
     return found
@@ -212,11 +216,15 @@ async def find(api: "Api", call: Call) -> Message:
 
 async def get(api: "Api", call: Call) -> Response:
     """One message."""
-    return json_response(200, shown(await find(api, call), call.query().flag("with_content", True)))
+    return json_response(200, shown(await find(api, call), call.query[WITH_CONTENT]))
 
 
+_ALL = "/api/v1/app/{app_id}/msg"
+_ONE = _ALL + "/{msg_id}"
 ROUTES = [
-    Route("POST", "/api/v1/app/{app}/msg", create, Access.ORGANISATION, True, "Publish a message"),
-    Route("GET", "/api/v1/app/{app}/msg", listing, summary="List messages"),
-    Route("GET", "/api/v1/app/{app}/msg/{msg}", get, summary="Read a message"),
-]
+    Route("POST", _ALL, create, "v1.message.create", "Publish a message", {202: MessageOut}, Access.ORGANISATION,
+          query=(WITH_CONTENT,), body=MessageIn),
+    Route("GET", _ALL, listing, "v1.message.list", "List messages", {200: ListResponse[MessageOut]},
+          query=(*WINDOW_PAGE, CHANNEL, TAG, EVENT_TYPES, WITH_CONTENT)),
+    Route("GET", _ONE, get, "v1.message.get", "Read a message", {200: MessageOut}, query=(WITH_CONTENT,)),
+]  # fmt: skip

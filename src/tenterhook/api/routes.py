@@ -1,4 +1,7 @@
-"""Paths → handlers, as a table; the router is built from it once."""
+"""The table of operations: what each is called, who may call it, what goes in and what comes out.
+
+The router, the query and body that a handler may read, and the OpenAPI document are all made from a `Route`.
+"""
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -8,9 +11,21 @@ from typing import Any
 from msgspec import Struct
 
 from tenterhook.api.http import Call, Response
+from tenterhook.api.query import Parameter
 from tenterhook.errors import MethodNotAllowed, NotFound
 
 Handler = Callable[[Any, Call], Awaitable[Response]]
+
+VARIABLES = {
+    "app_id": "The id or uid of an application.",
+    "attempt_id": "The id of an attempt.",
+    "endpoint_id": "The id or uid of an endpoint.",
+    "event_type_name": "The name of an event type.",
+    "msg_id": "The id of a message, or its `eventId`.",
+    "request_id": "The id of a received request.",
+    "source_id": "The id or uid of a source.",
+}
+"""The variables of paths, under the names that the wire API gives them."""
 
 
 class Access(StrEnum):
@@ -23,14 +38,33 @@ class Access(StrEnum):
 
 
 class Route(Struct, frozen=True):
-    """One operation. Segments of the path in braces are variables; `write` tells what a read-only token may not do."""
+    """One operation.
+
+    Segments of the path in braces are `VARIABLES`. The `id` is the name in the SDKs of the wire API in kebab case
+    (`endpoint.get_secret` is `v1.endpoint.get-secret`); what stands in the middle is the group. `answers` has the model of
+    the body for each status of success, None for no body; `openapi` adds the errors. The docstring of the handler describes
+    the operation. A handler can read no parameter and no body that is not declared here.
+    """
 
     method: str
     path: str
     handler: Handler
+    id: str
+    summary: str
+    answers: dict[int, type[Struct] | None]
     access: Access = Access.APPLICATION
-    write: bool = False
-    summary: str = ""
+    query: tuple[Parameter[Any], ...] = ()
+    body: type[Struct] | None = None
+
+    @property
+    def write(self) -> bool:
+        """Whether a token that may only read must not call it."""
+        return self.method != "GET"
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether an idempotency key has a meaning."""
+        return self.method == "POST"
 
 
 class _Shape:

@@ -5,23 +5,48 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from tenterhook.clock import SECOND, from_rfc3339, to_rfc3339
 from tenterhook.errors import Invalid, Managed
 from tenterhook.model import Endpoint, Source
 
-Uid = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[a-zA-Z0-9\-_.]+\Z")]
-Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[a-zA-Z0-9\-_.]+\Z")]
-Pattern = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[a-zA-Z0-9\-_.*]+\Z")]
-"""An event type, or a glob over event types."""
+Uid = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[a-zA-Z0-9\-_.]+\Z",
+        description="A name of your own, good in the place of the id; it must not begin like an id.",
+    ),
+]
+Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[a-zA-Z0-9\-_.]+\Z", examples=["invoice.paid"])]
+Pattern = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[a-zA-Z0-9\-_.*]+\Z",
+        description="An event type, or a glob over event types.",
+        examples=["invoice.*"],
+    ),
+]
 Channel = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9\-_.:+]+\Z")]
 Tag = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9\-_./\\#]+\Z")]
 Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x08]*\Z")]
-Title = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x08]*\Z")]
+Title = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x08]*\Z", examples=["Acme"])]
+Url = Annotated[str, Meta(examples=["https://acme.example/hooks"], extra_json_schema={"format": "uri"})]
 Rate = Annotated[int, Meta(ge=1, le=65_535)]
-Metadata = dict[str, str]
 MOST_METADATA = 4_096
+Metadata = Annotated[dict[str, str], Meta(description=f"At most {MOST_METADATA} bytes as JSON.")]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""An instant; in a request one without an offset means UTC."""
+Encoding = Annotated[str, Meta(extra_json_schema={"enum": ["utf-8", "base64"]})]
+"""How `text_of` wrote bytes."""
+Payload = Annotated[
+    Raw,
+    Meta(description="Stored and sent byte for byte.", examples=[{"id": 7}], extra_json_schema={"type": "object"}),
+]
 MASK = "***"
 
 instant = to_rfc3339

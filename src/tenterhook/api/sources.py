@@ -1,17 +1,33 @@
-"""`/app/{app}/source`: URLs that receive webhooks of providers, and what they received."""
+"""`/app/{app_id}/source`: URLs that receive webhooks of providers, and what they received."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from tenterhook import providers
 from tenterhook.api import lists
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.lists import SORTED_PAGE, WINDOW_PAGE, ListResponse
+from tenterhook.api.query import OneWord
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import MASK, In, Out, Title, Uid, changeable, given, instant, text_of, uid_of, unset
-from tenterhook.errors import Invalid, NotFound
+from tenterhook.api.shapes import (
+    MASK,
+    Encoding,
+    In,
+    Out,
+    Time,
+    Title,
+    Uid,
+    changeable,
+    given,
+    instant,
+    text_of,
+    uid_of,
+    unset,
+)
+from tenterhook.errors import NotFound
 from tenterhook.model import Received, Source
 from tenterhook.receive import Outcome
 from tenterhook.store.base import Cursor
@@ -20,13 +36,20 @@ if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
 PREFIX = "src_"
-VERDICTS = (Outcome.ACCEPTED.value, "duplicate", Outcome.PING.value, Outcome.REJECTED.value)
+VERDICT = OneWord(
+    "verdict",
+    "Only requests that were judged so.",
+    words=(Outcome.ACCEPTED.value, "duplicate", Outcome.PING.value, Outcome.REJECTED.value),
+)
+Line = Annotated[list[str], Meta(description="Name and value of a header.", min_length=2, max_length=2)]
+Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICT.words]})]
 _BODIES_AT_ONCE = 8
 """A list shows no bodies, but the store reads them, and each may be as large as `max_received`."""
 _HINT = 4
 _LONG_ENOUGH = 16
 """Of a shorter secret the last characters would tell too much."""
 
+Provider = Annotated[str, Meta(examples=["none"], extra_json_schema={"enum": providers.names()})]
 Secrets = Annotated[list[Annotated[str, Meta(min_length=1, max_length=16_384)]], Meta(max_length=10)]
 Options = Annotated[dict[str, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=50)]
 
@@ -35,7 +58,7 @@ class SourceIn(In):
     """A source to create, or to put in the place of one; then the secrets stay if they are absent."""
 
     name: Title
-    provider: str
+    provider: Provider
     uid: Uid | None = None
     secrets: Secrets | None = None
     options: Options | None = None
@@ -55,7 +78,7 @@ class SourcePatch(In):
     """Changes to a source: what is absent stays, null clears; `secrets` and `options` are replaced as a whole."""
 
     name: Title | UnsetType = UNSET
-    provider: str | UnsetType = UNSET
+    provider: Provider | UnsetType = UNSET
     uid: Uid | UnsetType | None = UNSET
     secrets: Secrets | UnsetType | None = UNSET
     options: Options | UnsetType | None = UNSET
@@ -71,28 +94,28 @@ class SourcePatch(In):
         )
 
 
-class SourceOut(Out):
+class SourceOut(Out, kw_only=True):
     """A source; `secret_hints` are the ends of its secrets, in their order."""
 
     id: str
     name: str
     provider: str
-    uid: str | UnsetType
+    uid: str | UnsetType = UNSET
     url: str
     options: dict[str, str]
     secret_count: int
     secret_hints: list[str]
     managed: bool
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
 
 
-class RequestOut(Out):
+class ReceivedOut(Out):
     """A received request; its head and body only when one is read."""
 
     id: str
-    timestamp: str
-    verdict: str
+    timestamp: Time
+    verdict: Verdict
     reason: str
     method: str
     path: str
@@ -100,13 +123,9 @@ class RequestOut(Out):
     body_size: int
     dedup_key: str | None
     msg_id: str | None
-    headers: list[tuple[str, str]] | UnsetType = UNSET
+    headers: list[Line] | UnsetType = UNSET
     body: str | UnsetType = UNSET
-    body_encoding: str | UnsetType = UNSET
-
-
-_in = msgspec.json.Decoder(SourceIn)
-_patch = msgspec.json.Decoder(SourcePatch)
+    body_encoding: Encoding | UnsetType = UNSET
 
 
 def _hint(secret: str) -> str:
@@ -130,19 +149,18 @@ def shown(source: Source, public_url: str) -> SourceOut:
 
 
 async def _app(api: "Api", call: Call) -> str:
-    return (await api.registry.application(call.params["app"])).id
+    return (await api.registry.application(call.params["app_id"])).id
 
 
 async def _find(api: "Api", call: Call) -> Source:
-    return await api.registry.source(await _app(api, call), call.params["source"])
+    return await api.registry.source(await _app(api, call), call.params["source_id"])
 
 
 async def listing(api: "Api", call: Call) -> Response:
     """Sources, newest first."""
     app = await _app(api, call)
-    cursor = lists.cursor_of(call.query(), PREFIX, descending=True, honours_order=True)
+    cursor = lists.cursor_of(call, PREFIX, descending=True)
     return await lists.answer(
-        call,
         cursor,
         lambda page: api.store.list_sources(app, page),
         lambda source: shown(source, api.public_url),
@@ -154,7 +172,7 @@ async def create(api: "Api", call: Call) -> Response:
     app = await _app(api, call)
 
     async def made(remember: RememberFor) -> Source:
-        return await api.registry.create_source(app, remember, **(await call.json(_in)).fields())
+        return await api.registry.create_source(app, remember, **(await call.json(SourceIn)).fields())
 
     return await api.idempotency.creating(call, 201, made, lambda source: shown(source, api.public_url))
 
@@ -166,8 +184,8 @@ async def get(api: "Api", call: Call) -> Response:
 async def put(api: "Api", call: Call) -> Response:
     """Replace all but the URL, or create one with a new id."""
     app = await _app(api, call)
-    fields = (await call.json(_in)).fields()
-    source = await api.store.get_source(app, call.params["source"])
+    fields = (await call.json(SourceIn)).fields()
+    source = await api.store.get_source(app, call.params["source_id"])
     if source is None:
         return json_response(201, shown(await api.registry.create_source(app, **fields), api.public_url))
     changeable(source)
@@ -176,7 +194,7 @@ async def put(api: "Api", call: Call) -> Response:
 
 async def patch(api: "Api", call: Call) -> Response:
     source = await _find(api, call)
-    fields = (await call.json(_patch)).fields()
+    fields = (await call.json(SourcePatch)).fields()
     changeable(source)
     return json_response(200, shown(await api.registry.save_source(source, **fields), api.public_url))
 
@@ -189,9 +207,9 @@ async def delete(api: "Api", call: Call) -> Response:
     return NO_CONTENT
 
 
-def request_shown(received: Received, *, whole: bool = False) -> RequestOut:
+def request_shown(received: Received, *, whole: bool = False) -> ReceivedOut:
     request = received.request
-    out = RequestOut(
+    out = ReceivedOut(
         id=received.id,
         timestamp=instant(received.received_at),
         verdict=received.verdict,
@@ -204,7 +222,7 @@ def request_shown(received: Received, *, whole: bool = False) -> RequestOut:
         msg_id=received.message,
     )
     if whole:
-        out.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        out.headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers]
         out.body, out.body_encoding = text_of(request.body)
     return out
 
@@ -212,20 +230,16 @@ def request_shown(received: Received, *, whole: bool = False) -> RequestOut:
 async def requests(api: "Api", call: Call) -> Response:
     """What reached a source, newest first."""
     source = await _find(api, call)
-    query = call.query()
-    verdict = query.one("verdict")
-    if verdict is not None and verdict not in VERDICTS:
-        raise Invalid(f"one of {', '.join(VERDICTS)}", ("query", "verdict"))
+    verdict = call.query[VERDICT]
 
-    async def fetch(page: Cursor) -> Sequence[RequestOut]:
+    async def fetch(page: Cursor) -> Sequence[ReceivedOut]:
         return [request_shown(one) for one in await api.store.list_received(source.app, source.id, page, verdict)]
 
-    async def any_one(_: RequestOut) -> bool:
+    async def any_one(_: ReceivedOut) -> bool:
         return True
 
     return await lists.answer(
-        call,
-        lists.cursor_of(query, "req_", descending=True),
+        lists.cursor_of(call, "req_", descending=True),
         lambda page: lists.sifted(page, fetch, lambda out: out.id, any_one, _BODIES_AT_ONCE),
         lambda out: out,
         lambda out: out.id,
@@ -235,21 +249,24 @@ async def requests(api: "Api", call: Call) -> Response:
 async def request(api: "Api", call: Call) -> Response:
     """One received request, byte for byte."""
     source = await _find(api, call)
-    found = await api.store.get_received(source.app, source.id, call.params["request"])
+    found = await api.store.get_received(source.app, source.id, call.params["request_id"])
     if found is None:
         raise NotFound
     return json_response(200, request_shown(found, whole=True))
 
 
-_ALL = "/api/v1/app/{app}/source"
-_ONE = _ALL + "/{source}"
+_ALL = "/api/v1/app/{app_id}/source"
+_ONE = _ALL + "/{source_id}"
 ROUTES = [
-    Route("GET", _ALL, listing, summary="List sources"),
-    Route("POST", _ALL, create, write=True, summary="Create a source"),
-    Route("GET", _ONE, get, summary="Read a source"),
-    Route("PUT", _ONE, put, write=True, summary="Replace or create a source"),
-    Route("PATCH", _ONE, patch, write=True, summary="Change a source"),
-    Route("DELETE", _ONE, delete, write=True, summary="Delete a source"),
-    Route("GET", _ONE + "/request", requests, summary="List received requests"),
-    Route("GET", _ONE + "/request/{request}", request, summary="Read a received request"),
-]
+    Route("GET", _ALL, listing, "v1.source.list", "List sources", {200: ListResponse[SourceOut]}, query=SORTED_PAGE),
+    Route("POST", _ALL, create, "v1.source.create", "Create a source", {201: SourceOut}, body=SourceIn),
+    Route("GET", _ONE, get, "v1.source.get", "Read a source", {200: SourceOut}),
+    Route("PUT", _ONE, put, "v1.source.upsert", "Replace or create a source", {200: SourceOut, 201: SourceOut},
+          body=SourceIn),
+    Route("PATCH", _ONE, patch, "v1.source.patch", "Change a source", {200: SourceOut}, body=SourcePatch),
+    Route("DELETE", _ONE, delete, "v1.source.delete", "Delete a source", {204: None}),
+    Route("GET", _ONE + "/request", requests, "v1.source.list-requests", "List received requests",
+          {200: ListResponse[ReceivedOut]}, query=(*WINDOW_PAGE, VERDICT)),
+    Route("GET", _ONE + "/request/{request_id}", request, "v1.source.get-request", "Read a received request",
+          {200: ReceivedOut}),
+]  # fmt: skip

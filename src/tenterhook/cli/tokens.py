@@ -15,7 +15,7 @@ from tenterhook.tokens import TokenScope
 from tenterhook.units import parse_duration
 
 if TYPE_CHECKING:
-    from tenterhook.store.sqlite import SqliteStore
+    from tenterhook.store.base import Store
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def create(
     if span == 0:
         raise Invalid("--expires must be longer than 0s")
 
-    async def make(store: "SqliteStore") -> str:
+    async def make(store: "Store") -> str:
         from tenterhook.serve import create_token
 
         clock, app_id = SystemClock(), None
@@ -122,7 +122,7 @@ def revoke(
     if token.startswith("thk_"):
         raise Invalid("this is the text of a token: give its id (tok_…), from `tenterhook token list`")
 
-    async def end(store: "SqliteStore") -> None:
+    async def end(store: "Store") -> None:
         try:
             await store.revoke_token(token, SystemClock().now())
         except NotFound:
@@ -132,13 +132,13 @@ def revoke(
     typer.echo(f"revoked {token}")
 
 
-def _with_store(config: str | None, database: str | None, work: "Callable[[SqliteStore], Awaitable[T]]") -> T:
+def _with_store(config: str | None, database: str | None, work: "Callable[[Store], Awaitable[T]]") -> T:
     """Do something with the database that the settings name; a server may be using it."""
     from tenterhook.cli.loading import loaded
-    from tenterhook.serve import open_store
+    from tenterhook.databases import open_store
 
     async def run() -> T:
-        store = open_store(loaded(os.environ, {"config": config, "database": database}).settings, exclusive=False)
+        store = await open_store(loaded(os.environ, {"config": config, "database": database}).settings, exclusive=False)
         try:
             return await work(store)
         finally:

@@ -36,6 +36,29 @@ def after(health: Health, outcome: Outcome, now: int, policy: Policy, rng: Rando
     return Health(failures, since, now + wait + int(wait * JITTER * rng.random()), health.opened + 1)
 
 
+def merged(stored: Health, before: Health, after: Health) -> Health:
+    """What is stored, once a node that knew `before` has seen an attempt lead to `after`.
+
+    Several nodes attempt the same endpoint: their failures add up, the longest pause holds, and a success ends it all.
+    """
+    if after == HEALTHY:
+        return HEALTHY
+    return Health(
+        stored.failures + max(0, after.failures - before.failures),
+        _least(stored.failing_since, after.failing_since),
+        _most(stored.open_until, after.open_until),
+        max(stored.opened, after.opened),
+    )
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _most(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else max(a, b)
+
+
 def is_open(health: Health, now: int) -> bool:
     """Whether no attempt may start now."""
     return health.open_until is not None and now < health.open_until

@@ -4,14 +4,14 @@ from collections import deque
 
 from tenterhook.clock import SECOND
 from tenterhook.engine import limits
-from tenterhook.engine.breaker import is_open
+from tenterhook.engine.breaker import is_open, is_probing
 from tenterhook.model import Endpoint, Health, Outcome, Policy
 from tenterhook.store.base import Claimed
 
 LEASE_MARGIN = 2 * SECOND
 """An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
 
-_PACED_SECONDS = 5
+PACED_SECONDS = 5
 """A throttled endpoint holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
 
 
@@ -19,16 +19,17 @@ class Lane:
     """The mutable state of one endpoint inside one worker.
 
     `reserved` counts deliveries that are being committed as leased; they enter `queue` when they are on the disk.
-    `resume` is when to ask again after time alone stopped an attempt.
+    `resume` is when to ask again after time alone stopped an attempt. `shared` tells that other nodes send to it too.
     """
 
     __slots__ = (
         "cap", "claiming", "endpoint", "health", "in_flight", "next_at", "policy", "queue", "reserved",
-        "resume", "timeout", "window",
+        "resume", "shared", "timeout", "window",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, health: Health, policy: Policy) -> None:
+    def __init__(self, endpoint: Endpoint, health: Health, policy: Policy, shared: bool = False) -> None:
         self.policy = policy
+        self.shared = shared
         self.health = health
         self.queue: deque[Claimed] = deque()
         self.reserved = 0
@@ -57,7 +58,9 @@ class Lane:
         """Whether a fresh delivery may be leased to memory, or should wait in the database for its turn."""
         if self.endpoint.disabled or is_open(self.health, now):
             return False
-        if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * _PACED_SECONDS:
+        if self.shared and (self.endpoint.rate_limit is not None or is_probing(self.health)):
+            return False  # only the database can share out what all nodes together may send
+        if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * PACED_SECONDS:
             return False
         return self.held < limits.slots(self.health, self.window, now) * limits.QUEUE_PER_SLOT
 
@@ -73,13 +76,16 @@ class Lane:
         if wanted < slots:
             return 0
         if self.endpoint.rate_limit is not None:
-            wanted = min(wanted, self.endpoint.rate_limit * _PACED_SECONDS - self.held)
+            wanted = min(wanted, self.endpoint.rate_limit * PACED_SECONDS - self.held)
         return max(0, wanted)
 
     def may_start(self, now: int, share: int) -> bool:
         """Whether one more attempt may start at once; `resume` then says when to ask again, if time alone will help."""
         self.resume = None
         if self.endpoint.disabled:
+            return False
+        if self.queue and self.queue[0].not_before > now:
+            self.resume = self.queue[0].not_before
             return False
         if is_open(self.health, now):
             self.resume = self.health.open_until

@@ -19,7 +19,7 @@ from tenterhook.engine import limits
 from tenterhook.engine.agenda import Agenda, Memory
 from tenterhook.engine.breaker import is_open
 from tenterhook.engine.committer import Committer, Unstorable
-from tenterhook.engine.lane import LEASE_MARGIN, Lane
+from tenterhook.engine.lane import LEASE_MARGIN, PACED_SECONDS, Lane
 from tenterhook.engine.lifecycle import step
 from tenterhook.engine.settle import Settled, expired_lease, settle
 from tenterhook.errors import StoreUnavailable, TenterhookError
@@ -52,8 +52,20 @@ _IDLE_LANES = 10_000
 _DUES_PER_PAGE = 1_000
 
 
+Asked = tuple[Lane, Health, Claim]
+"""A claim for a lane, with the health record that was known when it was made."""
+
+
+def _is_outdated(lane: Lane, claimed: Iterable[Claimed]) -> bool:
+    """Whether another node has changed the endpoint since it was loaded."""
+    return any(one.changed_at not in (None, lane.endpoint.updated_at) for one in claimed)
+
+
 class Worker:
-    """Delivers for one node. `disabled` is called with an endpoint that a verdict has switched off."""
+    """Delivers for one node. `disabled` is called with an endpoint that a verdict has switched off.
+
+    One that does not `send` only plans: what it plans is for the workers of other nodes.
+    """
 
     def __init__(
         self,
@@ -69,10 +81,11 @@ class Worker:
         memory_deliveries: int = 10_000,
         memory_bytes: int = 64 * 1024 * 1024,
         disabled: Callable[[Endpoint], None] = lambda _: None,
+        send: bool = True,
     ) -> None:
         self._store, self._committer, self._senders = store, committer, senders
         self._clock, self._ids, self._rng = clock, ids, rng
-        self._instrument, self._policy, self._disabled = instrument, policy, disabled
+        self._instrument, self._policy, self._disabled, self._send = instrument, policy, disabled, send
         self._lanes: dict[str, Lane] = {}
         self._due: dict[str, int] = {}  # endpoint → when the database next has something for it
         self._agenda = Agenda()
@@ -90,6 +103,8 @@ class Worker:
 
     async def start(self) -> None:
         """Learn what is pending and begin to claim it."""
+        if not self._send:
+            return
         await self.refresh()
         self._runner = asyncio.create_task(self._run(), name="worker")
 
@@ -126,7 +141,7 @@ class Worker:
         """Know an endpoint, or that it has changed; its health is taken only for one not known yet."""
         lane = self._lanes.get(endpoint.id)
         if lane is None:
-            self._lanes[endpoint.id] = Lane(endpoint, health, self._policy)
+            self._lanes[endpoint.id] = Lane(endpoint, health, self._policy, self._store.shared)
             return
         was_disabled = lane.endpoint.disabled
         lane.configure(endpoint)
@@ -135,6 +150,22 @@ class Worker:
         if endpoint.disabled:
             self._release_queue(lane)
         self._schedule(endpoint.id)
+
+    async def hear_of(self, endpoint: str) -> None:
+        """Another node has changed an endpoint, or what is known of its health."""
+        lane = self._lanes.get(endpoint)
+        if lane is None:
+            return
+        known = lane.health
+        found = await self._store.load_endpoint(endpoint)
+        if found is None:
+            self.dismiss(endpoint)
+            return
+        self.adopt(*found)
+        if lane.health is known:
+            lane.health = found[1]
+        self._pump(lane)
+        self._schedule(endpoint)
 
     def dismiss(self, endpoint: str) -> None:
         """Forget a deleted endpoint."""
@@ -150,7 +181,7 @@ class Worker:
 
     def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
         lane = self._lanes.get(endpoint.id)
-        leased = lane is not None and not self._stopping and not self._memory.full and lane.admits(now)
+        leased = lane is not None and self._takes_more and lane.admits(now)
         if leased and lane is not None:
             lane.reserved += 1
             self._memory.hold(message)
@@ -165,6 +196,10 @@ class Worker:
             created_at=now,
             expires_at=now + (endpoint.lifetime or self._policy.lifetime),
         )
+
+    @property
+    def _takes_more(self) -> bool:
+        return self._send and not self._stopping and not self._memory.full
 
     def planned(self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool) -> None:
         """The plan is on the disk, or (`stored` False) came to nothing; `waiting` went into a FIFO line."""
@@ -182,6 +217,8 @@ class Worker:
 
     def note_due(self, endpoint: str, due_at: int) -> None:
         """The database has something for the endpoint at `due_at`."""
+        if not self._send:
+            return
         known = self._due.get(endpoint)
         if known is None or due_at < known:
             self._due[endpoint] = due_at
@@ -239,7 +276,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether it claims what comes due; if not, only a new start helps."""
-        return self._runner is not None and not self._runner.done()
+        return not self._send or (self._runner is not None and not self._runner.done())
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -259,9 +296,9 @@ class Worker:
         wakeup = self.next_wakeup()
         await until(self._agenda.wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
 
-    async def _ready(self, now: int) -> list[tuple[Lane, Claim]]:
+    async def _ready(self, now: int) -> list[Asked]:
         """Take what has come up from the heap: start what only waited for time, and say what to claim."""
-        claims: list[tuple[Lane, Claim]] = []
+        claims: list[Asked] = []
         asked = 0
         while len(claims) < LANES_PER_ROUND and (endpoint := self._agenda.pop(now)) is not None:
             lane = self._lanes.get(endpoint) or await self._load(endpoint)
@@ -281,8 +318,10 @@ class Worker:
             elif room > 0:
                 lane.claiming = True
                 asked += limit
-                until_ = now + self._policy.lease
-                claims.append((lane, Claim(endpoint, limit, now, self._new_lease(), until_)))
+                until_, rate = now + self._policy.lease, lane.endpoint.rate_limit
+                paced_until = now + PACED_SECONDS * SECOND
+                claim = Claim(endpoint, limit, now, self._new_lease(), until_, rate, paced_until)
+                claims.append((lane, lane.health, claim))
         if not claims:
             # those whose turn it was may have had nothing to claim
             self._feed_crowded()
@@ -291,6 +330,11 @@ class Worker:
     async def _load(self, endpoint: str) -> Lane | None:
         try:
             found = await self._store.load_endpoint(endpoint)
+            if found is None:
+                # planned by a node that did not know yet: nobody will ever want these
+                self.dismiss(endpoint)
+                await self._store.abandon(endpoint)
+                return None
         except StoreUnavailable:
             self._agenda.push(self._clock.now() + SECOND, endpoint)
             return None
@@ -298,19 +342,20 @@ class Worker:
             log.error("endpoint %s cannot be read, its deliveries wait: %s", endpoint, error)
             self._agenda.push(self._clock.now() + _UNREADABLE, endpoint)
             return None
-        if found is None:
-            self._due.pop(endpoint, None)
-            return None
         self.adopt(*found)
         return self._lanes[endpoint]
 
-    async def _claim(self, claims: list[tuple[Lane, Claim]]) -> None:
-        pages = await asyncio.gather(*(self._committer.claim(claim) for _, claim in claims), return_exceptions=True)
-        for (lane, claim), page in zip(claims, pages, strict=True):
+    async def _claim(self, claims: list[Asked]) -> None:
+        pages = await asyncio.gather(*(self._committer.claim(claim) for _, _, claim in claims), return_exceptions=True)
+        for (lane, known, claim), page in zip(claims, pages, strict=True):
             lane.claiming = False
             if isinstance(page, BaseException):
                 self._agenda.push(self._clock.now() + SECOND, claim.endpoint)
                 continue
+            if page.health is not None and lane.health is known:
+                lane.health = page.health
+            if _is_outdated(lane, page.claimed):
+                await self._load(claim.endpoint)
             self._take(lane, claim, page)
 
     def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
@@ -320,7 +365,9 @@ class Worker:
             self._due[claim.endpoint] = page.next_due
         for claimed in page.claimed:
             self._memory.hold(claimed.message)
-            if claimed.expired:
+            if _is_outdated(lane, [claimed]):
+                self._spawn(self._release(claimed))  # it could not be loaded, or is gone
+            elif claimed.expired:
                 self._spawn(self._settle(lane, claimed, claim.now, expired_lease()))
             elif claimed.delivery.expires_at <= claim.now:
                 self._spawn(self._lapse(claimed, claim.now))
@@ -436,25 +483,37 @@ class Worker:
                 now=now,
                 next_lease=0 if delivery.order_key is None else self._new_lease(),
                 next_until=now + self._policy.lease,
+                before=before,
             )
         )
         self._let_go(claimed.message)
         if written is not None:
-            self._settled(verdict, attempt, written)
+            self._learn(lane, verdict.health, written)
+            await self._settled(verdict, attempt, written)
 
-    def _settled(self, verdict: Settled, attempt: Attempt, written: Written) -> None:
+    def _learn(self, lane: Lane, ours: Health, written: Written) -> None:
+        """What other nodes have seen of the endpoint, unless we have seen more since."""
+        if written.health is not None and lane.health is ours:
+            lane.health = written.health
+
+    async def _settled(self, verdict: Settled, attempt: Attempt, written: Written) -> None:
         delivery = verdict.delivery
         self._instrument.attempt_settled(delivery, attempt, written.kept)
         for signal in verdict.signals if written.kept else ():
             self._instrument.signalled(signal)
         if written.kept and delivery.state is State.DUE and delivery.due_at is not None:
             self.note_due(delivery.endpoint, delivery.due_at)
-        self._promoted(written)
+        await self._promoted(written)
 
-    def _promoted(self, written: Written) -> None:
-        if written.promoted is not None:
-            self._memory.hold(written.promoted.message)
-            self._enqueue(written.promoted)
+    async def _promoted(self, written: Written) -> None:
+        promoted = written.promoted
+        if promoted is None:
+            return
+        self._memory.hold(promoted.message)
+        lane = self._lanes.get(promoted.delivery.endpoint)
+        if lane is not None and _is_outdated(lane, [promoted]):
+            await self._load(promoted.delivery.endpoint)
+        self._enqueue(promoted)
 
     def _switch_off(self, lane: Lane, reason: str) -> None:
         lane.configure(replace(lane.endpoint, disabled=True, disabled_reason=reason))
@@ -488,7 +547,7 @@ class Worker:
             self._instrument.signalled(
                 Signal("message.attempt.exhausted", ended.app, ended.endpoint, ended.message, "lapsed")
             )
-            self._promoted(written)
+            await self._promoted(written)
 
     async def _write(self, settlement: Settlement) -> Written | None:
         """Keep trying while this process lives: nobody else knows what the receiver said."""

@@ -7,11 +7,12 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 `engine.committer`. Everything it returns is on the disk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
+from tenterhook.clock import Clock
 from tenterhook.errors import TenterhookError
 from tenterhook.model import (
     Application,
@@ -28,13 +29,17 @@ from tenterhook.model import (
 
 
 class Remember(Struct, frozen=True):
-    """An idempotency key with the answer that a repeated request shall get until `expires_at`."""
+    """An idempotency key with the answer that a repeated request shall get until `expires_at`.
+
+    It may take the place of one that had expired at `made_at`.
+    """
 
     key: bytes
     body_hash: bytes
     status: int
     answer: bytes
     expires_at: int
+    made_at: int = 0
 
 
 class Remembered(Struct, frozen=True):
@@ -46,12 +51,17 @@ class Remembered(Struct, frozen=True):
 
 
 class Accept(Struct, frozen=True):
-    """A message with the deliveries it owes, or only a received request that became none; committed together."""
+    """A message with the deliveries it owes, or only a received request that became none; committed together.
+
+    `revision` is that of the application as it was when this was planned (see `Loaded`); when it has changed since, the
+    answer is OutdatedPlan and nothing is written. None does not ask.
+    """
 
     message: Message | None
     deliveries: tuple[Delivery, ...] = ()
     received: Received | None = None
     remember: Remember | None = None
+    revision: int | None = None
 
 
 class Accepted(Struct, frozen=True):
@@ -70,9 +80,10 @@ class Accepted(Struct, frozen=True):
 class Settlement(Struct, frozen=True):
     """The result of an attempt, or a hand-back without one (`attempt` None).
 
-    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` None leaves the
-    record alone; `disable` is a reason to switch the endpoint off. `next_lease` and `next_until` lease the next
-    delivery of a FIFO line whose head has ended.
+    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` is the record that
+    the attempt made out of `before`, None leaves the record alone; other nodes may have written meanwhile, so the two
+    are merged into what is stored (`engine.breaker.merged`). `disable` is a reason to switch the endpoint off.
+    `next_lease` and `next_until` lease the next delivery of a FIFO line whose head has ended.
     """
 
     delivery: Delivery
@@ -83,38 +94,77 @@ class Settlement(Struct, frozen=True):
     now: int = 0
     next_lease: int = 0
     next_until: int = 0
+    before: Health = Health()
 
 
 class Claim(Struct, frozen=True):
-    """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`."""
+    """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`.
+
+    Under a `rate` (per second) each of them gets an instant before which it must not be sent, and no two nodes get the
+    same ones; no more are leased than may be sent until `paced_until`.
+    """
 
     endpoint: str
     limit: int
     now: int
     lease: int
     until: int
+    rate: int | None = None
+    paced_until: int = 0
 
 
 class Claimed(Struct, frozen=True):
-    """A leased delivery with its message. `expired`: its last lease ended unreported, which must be settled first."""
+    """A leased delivery with its message. `expired`: its last lease ended unreported, which must be settled first.
+
+    It must not be sent before `not_before`. `changed_at` is when the endpoint was changed last (`updated_at`): whoever knows
+    another state of it must load it before sending. None where nobody else could have changed it.
+    """
 
     delivery: Delivery
     message: Message
     expired: bool = False
+    not_before: int = 0
+    changed_at: int | None = None
 
 
 class Settled(Struct, frozen=True):
-    """`kept` tells whether the lease still held. `promoted` is the next of the FIFO line, already leased."""
+    """`kept` tells whether the lease still held. `promoted` is the next of the FIFO line, already leased.
+
+    `health` is what is stored now, where the settlement brought a record.
+    """
 
     kept: bool
     promoted: Claimed | None = None
+    health: Health | None = None
 
 
 class Page(Struct, frozen=True):
-    """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending)."""
+    """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending).
+
+    `health` is the endpoint's record, where other nodes may have written it.
+    """
 
     claimed: tuple[Claimed, ...]
     next_due: int | None
+    health: Health | None = None
+
+
+class Loaded(Struct, frozen=True):
+    """An application with all that planning needs. Its revision rises with every change to it, its endpoints, its sources."""
+
+    application: Application
+    revision: int
+    endpoints: tuple[tuple[Endpoint, Health], ...]
+
+
+class Hint(Struct, frozen=True):
+    """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
+
+    The topic `all` means that hints may have been missed.
+    """
+
+    topic: str
+    about: str = ""
 
 
 Work = Accept | Settlement | Claim
@@ -143,9 +193,18 @@ class Counts(Struct, frozen=True):
 
 
 class Store(Protocol):
-    """The database, as the rest of Tenterhook knows it. Any verb may raise StoreUnavailable."""
+    """The database, as the rest of Tenterhook knows it. Any verb may raise StoreUnavailable.
+
+    `clock` is what nodes that share the database agree on. `shared` tells whether others may work on it at the same time.
+    """
+
+    clock: Clock
+    shared: bool
 
     # the engine: no application, because it serves them all
+
+    async def listen(self, hear: Callable[[Hint], None]) -> None:
+        """From now on call `hear` with what other nodes do, as far as it gets through."""
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
         """Do all of it in one transaction, settlements before accepts before claims; one answer for each, in order.
@@ -155,7 +214,10 @@ class Store(Protocol):
         """
 
     async def recover(self, now: int) -> int:
-        """At the start: let the leases of a process that is certainly gone end now; how many there were."""
+        """At the start: let the leases of a process that is certainly gone end now; how many there were.
+
+        A shared store does nothing: the leases are those of others, and end by themselves.
+        """
 
     async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
         """Endpoints with pending deliveries behind endpoint id `after`, each with its earliest `due_at`."""
@@ -165,6 +227,9 @@ class Store(Protocol):
 
     async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
         """An endpoint with its health, for the worker; None if it was deleted."""
+
+    async def abandon(self, endpoint: str) -> int:
+        """Cancel what is pending for an endpoint that is gone; how many there were."""
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
         """Forget expired idempotency keys and all but the newest rejections of each source; how many rows went."""
@@ -188,6 +253,9 @@ class Store(Protocol):
 
     async def get_application(self, app: str) -> Application | None:
         """By id or uid."""
+
+    async def load_application(self, app: str) -> Loaded | None:
+        """By id or uid, with its endpoints, for planning."""
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         """By id."""

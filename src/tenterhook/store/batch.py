@@ -1,26 +1,24 @@
-"""One committer batch on a SQLite connection: settlements, then accepts, then claims, inside one open transaction.
-
-Rows are written by multi-row statements in a few fixed sizes: Python's sqlite3 gives the interpreter lock away and
-takes it back for every statement it steps, and a busy event loop returns it late. A hundred rows in three statements
-wait three times; a hundred rows one by one wait a hundred times.
-"""
+"""One committer batch on a SQLite connection: settlements, then accepts, then claims, inside one open transaction."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from msgspec.structs import replace
 
-from tenterhook.engine.lifecycle import PENDING, step
-from tenterhook.errors import Conflict, IdempotencyInProgress
-from tenterhook.model import Delivery, State
+from tenterhook.engine import breaker
+from tenterhook.engine.lifecycle import step
+from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
+from tenterhook.model import Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
+from tenterhook.store.lines import is_occupied, promote
+from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
+from tenterhook.store.sql import listed
+from tenterhook.store.sqlite_run import chunks, insert, run, tuples
 
-_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
-_LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
-_PENDING = ", ".join(f"'{state.value}'" for state in PENDING)
+Accepts = list[tuple[int, Accept]]
 
 
 class _LeaseLost(Exception):
@@ -47,30 +45,6 @@ def _commit(db: sqlite3.Connection, work: Sequence[Work], careful: bool) -> list
     return [done[n] for n in range(len(work))]
 
 
-def insert(db: sqlite3.Connection, table: str, columns: str, values: Sequence[Row], verb: str = "INSERT") -> None:
-    """Insert many rows in few statements."""
-    for chunk in _chunks(values):
-        db.execute(_insert_statement(verb, table, columns, len(chunk)), [value for row in chunk for value in row])
-
-
-def _chunks(values: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    for size in _SIZES:
-        while len(values) - start >= size:
-            yield values[start : start + size]
-            start += size
-
-
-@cache
-def _insert_statement(verb: str, table: str, columns: str, count: int) -> str:
-    return f"{verb} INTO {table} ({columns}) VALUES {_tuples(columns.count(',') + 1, count)}"
-
-
-def _tuples(width: int, count: int) -> str:
-    one = f"({', '.join('?' * width)})"
-    return ", ".join([one] * count)
-
-
 # settlements
 
 
@@ -79,7 +53,7 @@ def _settle_statement(count: int) -> str:
     return (
         "UPDATE delivery SET state = v.column4, due_at = v.column5, lease = v.column6, attempts = v.column7, "
         'step = v.column8, "trigger" = v.column9, resume_at = v.column10 '
-        f"FROM (VALUES {_tuples(10, count)}) AS v "
+        f"FROM (VALUES {tuples(10, count)}) AS v "
         "WHERE delivery.message = v.column1 AND delivery.endpoint = v.column2 AND delivery.lease = v.column3 "
         "AND delivery.state = 'leased'"
     )
@@ -97,18 +71,34 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
         return
     # one that is there already was written by a commit whose answer was lost: writing it again changes nothing
     attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
-    insert(db, "attempt", rows.ATTEMPT, attempts, "INSERT OR IGNORE")
+    insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
     lost = _release_leases(db, [s for _, s in items], careful)
     kept = [s for _, s in items if id(s) not in lost]
-    health = {s.delivery.endpoint: s.health for s in kept if s.health is not None}
-    # an endpoint deleted meanwhile has no health to keep
-    insert(db, "health", rows.HEALTH, [rows.health_row(e, h) for e, h in health.items()], "INSERT OR REPLACE")
+    health = _merge_health(db, [s for s in kept if s.health is not None])
     for s in kept:
         if s.disable is not None:
-            _disable(db, s.delivery.endpoint, s.disable, s.now)
+            _disable(db, s)
     for n, s in items:
+        if id(s) in lost:
+            done[n] = Settled(False)
+            continue
         ended = s.delivery.order_key is not None and s.delivery.due_at is None
-        done[n] = Settled(id(s) not in lost, promote(db, s) if ended and id(s) not in lost else None)
+        promoted = run(db, promote(s)) if ended else None
+        done[n] = Settled(True, promoted, None if s.health is None else health[s.delivery.endpoint])
+
+
+def _merge_health(db: sqlite3.Connection, settlements: list[Settlement]) -> dict[str, Health]:
+    """Write the records of failing and recovered endpoints; what is stored now."""
+    if not settlements:
+        return {}
+    endpoints = list({s.delivery.endpoint for s in settlements})
+    text = f"SELECT {rows.HEALTH} FROM health WHERE endpoint IN ({listed(len(endpoints))})"
+    stored = {row[0]: Health(*row[1:]) for row in db.execute(text, endpoints)}
+    for s in settlements:
+        known = stored.get(s.delivery.endpoint, breaker.HEALTHY)
+        stored[s.delivery.endpoint] = breaker.merged(known, s.before, s.health or known)
+    insert(db, "health", rows.HEALTH, [rows.health_row(e, h) for e, h in stored.items()], rows.HEALTH_AGAIN)
+    return stored
 
 
 def _release_leases(db: sqlite3.Connection, settlements: list[Settlement], careful: bool) -> set[int]:
@@ -120,87 +110,75 @@ def _release_leases(db: sqlite3.Connection, settlements: list[Settlement], caref
         one = _settle_statement(1)
         return {id(s) for s in settlements if db.execute(one, _settle_row(s)).rowcount == 0}
     written = 0
-    for chunk in _chunks([_settle_row(s) for s in settlements]):
+    for chunk in chunks([_settle_row(s) for s in settlements]):
         written += db.execute(_settle_statement(len(chunk)), [v for row in chunk for v in row]).rowcount
     if written != len(settlements):
         raise _LeaseLost
     return set()
 
 
-def _disable(db: sqlite3.Connection, endpoint: str, reason: str, now: int) -> None:
+def _disable(db: sqlite3.Connection, s: Settlement) -> None:
     db.execute(
-        "UPDATE endpoint SET document = CAST(json_set(document, '$.disabled', json('true'), '$.disabled_reason', ?,"
-        " '$.updated_at', ?) AS BLOB) WHERE id = ?",
-        (reason, now, endpoint),
+        "UPDATE endpoint SET disabled = 1, disabled_reason = ?, updated_at = ? WHERE id = ?",
+        (s.disable, s.now, s.delivery.endpoint),
     )
-
-
-def promote(db: sqlite3.Connection, s: Settlement) -> Claimed | None:
-    """The head of a FIFO line has ended: its successor is leased to the same worker, or due at once without a lease.
-
-    Nothing moves while another heads the line already, as after a replay.
-    """
-    line = (s.delivery.endpoint, s.delivery.order_key)
-    if db.execute(f"SELECT 1 FROM delivery WHERE {_LINE} AND state IN ('due', 'leased') LIMIT 1", line).fetchone():
-        return None
-    found = db.execute(
-        f"SELECT {rows.DELIVERY} FROM delivery WHERE {_LINE} AND state IN ({_PENDING}) AND state = 'waiting'"
-        " ORDER BY message LIMIT 1",
-        line,
-    ).fetchone()
-    if found is None:
-        return None
-    successor = step(rows.delivery(found), "promoted", due_at=s.now)
-    if s.next_lease:
-        successor = step(successor, "claimed", due_at=s.next_until, lease=s.next_lease)
-    db.execute(
-        "UPDATE delivery SET state = ?, due_at = ?, lease = ? WHERE message = ? AND endpoint = ?",
-        (successor.state.value, successor.due_at, successor.lease, successor.message, successor.endpoint),
-    )
-    if not s.next_lease:
-        return None
-    stored = db.execute(
-        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", (successor.app, successor.message)
-    ).fetchone()
-    return Claimed(successor, rows.message(stored))
+    db.execute("UPDATE application SET revision = revision + 1 WHERE id = ?", (s.delivery.app,))
 
 
 # accepts
 
 
-def _accept(db: sqlite3.Connection, items: list[tuple[int, Accept]], done: dict[int, Done]) -> None:
+def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> None:
     if not items:
         return
-    fresh = _without_remembered(db, items, done)
-    fresh = _without_taken_ids(db, fresh, done)
-    fresh = _without_duplicates(db, fresh, done)
+    fresh = items
+    for check in (_without_outdated, _without_remembered, _without_taken_ids, _without_duplicates):
+        fresh = check(db, fresh, done)
     lined_up = _line_up(db, fresh)
-    insert(db, "message", rows.MESSAGE, [rows.message_row(a.message) for _, a in fresh if a.message is not None])
+    messages = [a.message for _, a in fresh if a.message is not None]
+    received = [a.received for _, a in fresh if a.received is not None]
+    insert(db, "message", rows.MESSAGE, [rows.message_row(m) for m in messages])
+    insert(db, "event_id", rows.EVENT_ID, [(m.app, m.event_id, m.id) for m in messages if m.event_id])
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
-    insert(db, "received", rows.RECEIVED, [rows.received_row(a.received) for _, a in fresh if a.received is not None])
-    remember = [a.remember for _, a in fresh if a.remember is not None]
-    answers = [(r.key, r.body_hash, r.status, r.answer, r.expires_at) for r in remember]
-    insert(db, "idempotency", rows.REMEMBER, answers, "INSERT OR REPLACE")
+    insert(db, "received", rows.RECEIVED, [rows.received_row(r) for r in received])
+    insert(db, "received_key", rows.RECEIVED_KEY, [rows.received_key_row(r) for r in received if rows.is_keyed(r)])
+    answers = [rows.remember_row(a.remember) for _, a in fresh if a.remember is not None]
+    insert(db, "idempotency", rows.REMEMBER, answers, REMEMBER_AGAIN)
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
 
 
-def _without_remembered(
-    db: sqlite3.Connection, items: list[tuple[int, Accept]], done: dict[int, Done]
-) -> list[tuple[int, Accept]]:
-    keys = [a.remember.key for _, a in items if a.remember is not None]
-    if not keys:
+def _without_outdated(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
+    """A plan holds for the application as it was planned for."""
+    apps = list({_app_of(a) for _, a in items if a.revision is not None})
+    if not apps:
         return items
-    # the clock of a batch: an answer that was forgotten before its messages were made may be there until it is pruned
-    now = min((a.message.created_at for _, a in items if a.message is not None), default=0)
+    now = dict(db.execute(f"SELECT id, revision FROM application WHERE id IN ({listed(len(apps))})", apps))
+    fresh = []
+    for n, a in items:
+        if a.revision is None or now.get(_app_of(a)) == a.revision:
+            fresh.append((n, a))
+        else:
+            done[n] = OutdatedPlan()
+    return fresh
+
+
+def _app_of(a: Accept) -> str:
+    subject = a.message or a.received
+    return "" if subject is None else subject.app
+
+
+def _without_remembered(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
+    made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
+    if not made_at:
+        return items
+    text = f"SELECT {rows.REMEMBER} FROM idempotency WHERE key IN ({listed(len(made_at))})"
+    # an expired answer may still be there until it is pruned
     known = {
-        row[0]: Remembered(*row[1:])
-        for row in db.execute(
-            "SELECT key, body_hash, status, answer FROM idempotency WHERE expires_at > ?"
-            f" AND key IN ({', '.join('?' * len(keys))})",
-            [now, *keys],
-        )
+        key: Remembered(*answer)
+        for key, *answer, expires_at in db.execute(text, list(made_at))
+        if expires_at > made_at[key]
     }
     fresh, seen = [], set[bytes]()
     for n, a in items:
@@ -216,15 +194,13 @@ def _without_remembered(
     return fresh
 
 
-def _without_taken_ids(
-    db: sqlite3.Connection, items: list[tuple[int, Accept]], done: dict[int, Done]
-) -> list[tuple[int, Accept]]:
+def _without_taken_ids(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
     wanted = [(a.message.app, a.message.event_id) for _, a in items if a.message is not None and a.message.event_id]
     if not wanted:
         return items
     taken = set(
         db.execute(
-            f"SELECT app, event_id FROM message WHERE (app, event_id) IN (VALUES {_tuples(2, len(wanted))})",
+            f"SELECT app, event_id FROM event_id WHERE (app, event_id) IN (VALUES {tuples(2, len(wanted))})",
             [value for pair in wanted for value in pair],
         )
     )
@@ -232,7 +208,7 @@ def _without_taken_ids(
     for n, a in items:
         key = None if a.message is None or not a.message.event_id else (a.message.app, a.message.event_id)
         if key in taken:
-            done[n] = Conflict("a message with this eventId exists already")
+            done[n] = Conflict(rows.EVENT_ID_TAKEN)
         else:
             fresh.append((n, a))
             if key is not None:
@@ -240,42 +216,33 @@ def _without_taken_ids(
     return fresh
 
 
-def _without_duplicates(
-    db: sqlite3.Connection, items: list[tuple[int, Accept]], done: dict[int, Done]
-) -> list[tuple[int, Accept]]:
+def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
     """A request whose duplicate key is known is recorded as what it is, and becomes no message."""
     keyed = [
-        (a.received.source, a.received.dedup_key)
-        for _, a in items
-        if a.received is not None and a.message is not None and a.received.dedup_key is not None
+        rows.received_key_row(a.received)[:2] for _, a in items if a.received is not None and rows.is_keyed(a.received)
     ]
     if not keyed:
         return items
-    known: dict[tuple[str, str], str] = {
-        (row[0], row[1]): row[2]
-        for row in db.execute(
-            "SELECT source, dedup_key, message FROM received WHERE verdict = 'accepted' AND dedup_key IS NOT NULL"
-            f" AND (source, dedup_key) IN (VALUES {_tuples(2, len(keyed))})",
-            [value for pair in keyed for value in pair],
-        )
-    }
+    text = f"SELECT {rows.RECEIVED_KEY} FROM received_key WHERE (source, dedup_key) IN (VALUES {tuples(2, len(keyed))})"
+    known = {(row[0], row[1]): row[2] for row in db.execute(text, [value for pair in keyed for value in pair])}
     fresh = []
     for n, a in items:
-        if a.received is None or a.message is None or a.received.dedup_key is None:
+        if a.received is None or not rows.is_keyed(a.received):
             fresh.append((n, a))
             continue
-        key = (a.received.source, a.received.dedup_key)
-        if key in known:
-            again = replace(a.received, verdict="duplicate", message=known[key])
+        source, key, message = rows.received_key_row(a.received)
+        if (source, key) in known:
+            first = known[source, key]
+            again = replace(a.received, verdict="duplicate", message=first)
             insert(db, "received", rows.RECEIVED, [rows.received_row(again)])
-            done[n] = Accepted(known[key], True)
+            done[n] = Accepted(first, True)
         else:
-            known[key] = a.message.id
+            known[source, key] = message
             fresh.append((n, a))
     return fresh
 
 
-def _line_up(db: sqlite3.Connection, items: list[tuple[int, Accept]]) -> dict[int, tuple[Delivery, ...]]:
+def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery, ...]]:
     """FIFO: a delivery goes behind those of its line that are pending; only the head of a line can be due."""
     occupied: set[tuple[str, str]] = set()
     lined_up: dict[int, tuple[Delivery, ...]] = {}
@@ -294,16 +261,10 @@ def _has_predecessor(db: sqlite3.Connection, d: Delivery, occupied: set[tuple[st
     if d.order_key is None:
         return False
     line = (d.endpoint, d.order_key)
-    if line in occupied or line_is_occupied(db, *line):
+    if line in occupied or run(db, is_occupied(*line)):
         return True
     occupied.add(line)
     return False
-
-
-def line_is_occupied(db: sqlite3.Connection, endpoint: str, order_key: str) -> bool:
-    """Whether any delivery of this FIFO line is pending."""
-    sql = f"SELECT 1 FROM delivery WHERE {_LINE} AND state IN ({_PENDING}) LIMIT 1"
-    return db.execute(sql, (endpoint, order_key)).fetchone() is not None
 
 
 # claims
@@ -324,7 +285,7 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
         delivery = step(rows.delivery(row[:_DELIVERY_WIDTH]), "claimed", due_at=c.until, lease=c.lease)
         # whatever still carries a lease was taken from somebody who never reported
         claimed.append(Claimed(delivery, rows.message(row[_DELIVERY_WIDTH:]), expired=row[_LEASE] != 0))
-    for chunk in _chunks([(row[0],) for row in found]):
+    for chunk in chunks([(row[0],) for row in found]):
         db.execute(
             f"UPDATE delivery SET state = 'leased', due_at = ?, lease = ? WHERE endpoint = ?"
             f" AND message IN ({', '.join('?' * len(chunk))})",

@@ -1,53 +1,62 @@
-"""What people configure, on a SQLite connection: applications, event types, endpoints, sources, tokens."""
+"""What people configure, as verbs: applications, event types, endpoints, sources, tokens.
 
-import sqlite3
-from collections.abc import Callable
-from typing import TypeVar
+Whatever changes how messages of an application are routed or received raises the application's revision, by which a node
+that plans with an outdated picture is found out (`base.Accept`).
+"""
 
 import msgspec
 from msgspec.structs import replace
 
-from tenterhook.errors import Conflict, EventTypeExists, NotFound
+from tenterhook.errors import Conflict, EventTypeExists, IdempotencyInProgress, NotFound
 from tenterhook.model import Application, Endpoint, EventType, Health, Source, Token
 from tenterhook.store import rows
-from tenterhook.store.base import Cursor, Remember, Remembered
+from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
+from tenterhook.store.sql import Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
-
-DB = sqlite3.Connection
-T = TypeVar("T")
 
 _application = msgspec.json.Decoder(Application).decode
 _event_type = msgspec.json.Decoder(EventType).decode
 _token = msgspec.json.Decoder(Token).decode
 
 
-def _guarded(write: Callable[[], sqlite3.Cursor], taken: Conflict) -> sqlite3.Cursor:
-    """Turn a broken uniqueness into the error that the caller should see."""
+def _unique(text: str, values: Row, taken: str) -> Verb[int]:
+    """Write what may break a uniqueness. Raises Conflict."""
     try:
-        return write()
-    except sqlite3.IntegrityError as error:
-        raise taken from error
+        return (yield from change(text, *values))
+    except Taken:
+        raise Conflict(taken) from None
 
 
-def _must_exist(cursor: sqlite3.Cursor) -> None:
-    if cursor.rowcount == 0:
+def _must_exist(count: int) -> None:
+    if count == 0:
         raise NotFound
 
 
-def remember(db: DB, answer: Remember | None) -> None:
-    """Keep an answer beside the effect that it reports."""
-    if answer is not None:
-        db.execute(
-            f"INSERT OR REPLACE INTO idempotency ({rows.REMEMBER}) VALUES (?, ?, ?, ?, ?)",
-            (answer.key, answer.body_hash, answer.status, answer.answer, answer.expires_at),
-        )
+REMEMBER_AGAIN = (
+    "(key) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,"
+    " expires_at = excluded.expires_at"
+)
 
 
-def recall(db: DB, key: bytes, now: int) -> Remembered | None:
-    found = db.execute(
-        "SELECT body_hash, status, answer FROM idempotency WHERE key = ? AND expires_at > ?", (key, now)
-    ).fetchone()
+def remember(answer: Remember | None) -> Verb[None]:
+    """Keep an answer beside the effect that it reports. Raises IdempotencyInProgress when another node was faster."""
+    if answer is None:
+        return
+    count = yield from change(
+        f"INSERT INTO idempotency ({rows.REMEMBER}) VALUES (?, ?, ?, ?, ?)"
+        f" ON CONFLICT {REMEMBER_AGAIN} WHERE idempotency.expires_at <= ?",
+        *rows.remember_row(answer),
+        answer.made_at,
+    )
+    if count == 0:
+        raise IdempotencyInProgress
+
+
+def recall(key: bytes, now: int) -> Verb[Remembered | None]:
+    found = yield from select_one(
+        "SELECT body_hash, status, answer FROM idempotency WHERE key = ? AND expires_at > ?", key, now
+    )
     return None if found is None else Remembered(*found)
 
 
@@ -56,64 +65,89 @@ def recall(db: DB, key: bytes, now: int) -> Remembered | None:
 _APP_TAKEN = "an application with this uid exists already"
 
 
-def create_application(db: DB, app: Application, answer: Remember | None) -> None:
-    row = (app.id, app.uid, msgspec.json.encode(app))
-    _guarded(lambda: db.execute("INSERT INTO application VALUES (?, ?, ?)", row), Conflict(_APP_TAKEN))
-    remember(db, answer)
+def touch(app: str) -> Verb[None]:
+    """Raise the revision of an application, and tell the other nodes."""
+    yield from change("UPDATE application SET revision = revision + 1 WHERE id = ?", app)
+    yield Tell("application", app)
 
 
-def save_application(db: DB, app: Application) -> None:
+def create_application(app: Application, answer: Remember | None) -> Verb[None]:
+    row = (app.id, app.uid, 0, msgspec.json.encode(app))
+    yield from _unique("INSERT INTO application (id, uid, revision, document) VALUES (?, ?, ?, ?)", row, _APP_TAKEN)
+    yield from remember(answer)
+
+
+def save_application(app: Application) -> Verb[None]:
     row = (app.uid, msgspec.json.encode(app), app.id)
-    sql = "UPDATE application SET uid = ?, document = ? WHERE id = ?"
-    _must_exist(_guarded(lambda: db.execute(sql, row), Conflict(_APP_TAKEN)))
+    _must_exist((yield from _unique("UPDATE application SET uid = ?, document = ? WHERE id = ?", row, _APP_TAKEN)))
+    yield from touch(app.id)
 
 
-def delete_application(db: DB, app: str) -> None:
-    _must_exist(db.execute("DELETE FROM application WHERE id = ?", (app,)))
-    for (endpoint,) in db.execute("SELECT id FROM endpoint WHERE app = ?", (app,)).fetchall():
-        delete_endpoint(db, app, endpoint)
-    db.execute("DELETE FROM source WHERE app = ?", (app,))
+def delete_application(app: str) -> Verb[None]:
+    _must_exist((yield from change("DELETE FROM application WHERE id = ?", app)))
+    for (endpoint,) in (yield from select("SELECT id FROM endpoint WHERE app = ?", app)):
+        yield from delete_endpoint(app, endpoint)
+    yield from change("DELETE FROM source WHERE app = ?", app)
+    yield Tell("application", app)
 
 
-def get_application(db: DB, app: str) -> Application | None:
-    found = db.execute("SELECT document FROM application WHERE id = ? OR uid = ?", (app, app)).fetchone()
+def get_application(app: str) -> Verb[Application | None]:
+    found = yield from select_one("SELECT document FROM application WHERE id = ? OR uid = ?", app, app)
     return None if found is None else _application(found[0])
 
 
-def list_applications(db: DB, cursor: Cursor) -> list[Application]:
-    return [_application(row[0]) for row in page(db, "SELECT document FROM application", [], "id", cursor)]
+def load_application(vault: Vault, app: str) -> Verb[Loaded | None]:
+    # the revision is read first: endpoints that are newer than it are noticed, older ones would not be
+    found = yield from select_one("SELECT document, revision FROM application WHERE id = ? OR uid = ?", app, app)
+    if found is None:
+        return None
+    application = _application(found[0])
+    return Loaded(application, found[1], tuple((yield from load_endpoints(vault, application.id))))
+
+
+def list_applications(cursor: Cursor) -> Verb[list[Application]]:
+    found = yield from page("document FROM application", [], "id", cursor)
+    return [_application(row[0]) for row in found]
 
 
 # event types
 
+_SAVE_EVENT_TYPE = (
+    "INSERT INTO event_type (name, archived, document) VALUES (?, ?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET archived = excluded.archived, document = excluded.document"
+)
 
-def create_event_type(db: DB, event_type: EventType, answer: Remember | None) -> None:
-    there = get_event_type(db, event_type.name)
-    if there is not None and not there.archived:
+
+def _event_type_row(event_type: EventType) -> Row:
+    return (event_type.name, int(event_type.archived), msgspec.json.encode(event_type))
+
+
+def create_event_type(event_type: EventType, answer: Remember | None) -> Verb[None]:
+    count = yield from change(f"{_SAVE_EVENT_TYPE} WHERE event_type.archived = 1", *_event_type_row(event_type))
+    if count == 0:
         raise EventTypeExists
-    save_event_type(db, event_type)
-    remember(db, answer)
+    yield from remember(answer)
+    yield Tell("event_type", event_type.name)
 
 
-def save_event_type(db: DB, event_type: EventType) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO event_type VALUES (?, ?, ?)",
-        (event_type.name, event_type.archived, msgspec.json.encode(event_type)),
-    )
+def save_event_type(event_type: EventType) -> Verb[None]:
+    yield from change(_SAVE_EVENT_TYPE, *_event_type_row(event_type))
+    yield Tell("event_type", event_type.name)
 
 
-def delete_event_type(db: DB, name: str) -> None:
-    _must_exist(db.execute("DELETE FROM event_type WHERE name = ?", (name,)))
+def delete_event_type(name: str) -> Verb[None]:
+    _must_exist((yield from change("DELETE FROM event_type WHERE name = ?", name)))
+    yield Tell("event_type", name)
 
 
-def get_event_type(db: DB, name: str) -> EventType | None:
-    found = db.execute("SELECT document FROM event_type WHERE name = ?", (name,)).fetchone()
+def get_event_type(name: str) -> Verb[EventType | None]:
+    found = yield from select_one("SELECT document FROM event_type WHERE name = ?", name)
     return None if found is None else _event_type(found[0])
 
 
-def list_event_types(db: DB, cursor: Cursor, archived: bool) -> list[EventType]:
-    where = [] if archived else [("archived = ?", (False,))]
-    return [_event_type(row[0]) for row in page(db, "SELECT document FROM event_type", where, "name", cursor)]
+def list_event_types(cursor: Cursor, archived: bool) -> Verb[list[EventType]]:
+    where = [] if archived else [("archived = ?", (0,))]
+    return [_event_type(row[0]) for row in (yield from page("document FROM event_type", where, "name", cursor))]
 
 
 # endpoints
@@ -121,58 +155,75 @@ def list_event_types(db: DB, cursor: Cursor, archived: bool) -> list[EventType]:
 _ENDPOINT_TAKEN = "an endpoint with this uid exists already in the application"
 
 
-def create_endpoint(db: DB, vault: Vault, endpoint: Endpoint, answer: Remember | None) -> None:
-    row = rows.endpoint_row(endpoint, vault)
-    _guarded(lambda: db.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?)", row), Conflict(_ENDPOINT_TAKEN))
-    remember(db, answer)
+def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None) -> Verb[None]:
+    text = f"INSERT INTO endpoint (id, app, uid, {rows.ENDPOINT}) VALUES ({listed(8)})"
+    yield from _unique(text, rows.endpoint_row(endpoint, vault), _ENDPOINT_TAKEN)
+    yield from remember(answer)
+    yield from touch(endpoint.app)
 
 
-def save_endpoint(db: DB, vault: Vault, app: str, endpoint: Endpoint, clean: bool) -> None:
-    row = rows.endpoint_row(endpoint, vault)
-    sql = "UPDATE endpoint SET uid = ?, document = ?, sealed = ? WHERE id = ? AND app = ?"
-    _must_exist(_guarded(lambda: db.execute(sql, (*row[2:], endpoint.id, app)), Conflict(_ENDPOINT_TAKEN)))
+def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool) -> Verb[None]:
+    row = (*rows.endpoint_row(endpoint, vault)[2:], endpoint.id, app)
+    text = (
+        "UPDATE endpoint SET uid = ?, disabled = ?, disabled_reason = ?, updated_at = ?, document = ?, sealed = ?"
+        " WHERE id = ? AND app = ?"
+    )
+    _must_exist((yield from _unique(text, row, _ENDPOINT_TAKEN)))
     if clean:
-        db.execute("DELETE FROM health WHERE endpoint = ?", (endpoint.id,))
+        yield from change("DELETE FROM health WHERE endpoint = ?", endpoint.id)
+    yield from touch(app)
+    yield Tell("endpoint", endpoint.id)
 
 
-def delete_endpoint(db: DB, app: str, endpoint: str) -> None:
-    _must_exist(db.execute("DELETE FROM endpoint WHERE id = ? AND app = ?", (endpoint, app)))
-    db.execute("DELETE FROM health WHERE endpoint = ?", (endpoint,))
+def delete_endpoint(app: str, endpoint: str) -> Verb[None]:
+    _must_exist((yield from change("DELETE FROM endpoint WHERE id = ? AND app = ?", endpoint, app)))
+    yield from change("DELETE FROM health WHERE endpoint = ?", endpoint)
+    yield from abandon(endpoint)
+    yield from touch(app)
+    yield Tell("endpoint", endpoint)
+
+
+def abandon(endpoint: str) -> Verb[int]:
+    count = 0
     # what waits in a FIFO line has no due_at: two statements, each by its own index
     for mine in ("due_at IS NOT NULL", "order_key IS NOT NULL AND state IN ('waiting', 'due', 'leased')"):
-        db.execute(
-            f"UPDATE delivery SET state = 'cancelled', due_at = NULL, lease = 0 WHERE endpoint = ? AND {mine}",
-            (endpoint,),
+        count += yield from change(
+            f"UPDATE delivery SET state = 'cancelled', due_at = NULL, lease = 0 WHERE endpoint = ? AND {mine}", endpoint
         )
+    return count
 
 
-_ENDPOINT = "SELECT e.document, e.sealed, h.failures, h.failing_since, h.open_until, h.opened FROM endpoint AS e"
-_ENDPOINT += " LEFT JOIN health AS h ON h.endpoint = e.id"
+_WITH_HEALTH = (
+    f"SELECT {', '.join('e.' + c for c in rows.ENDPOINT.split(', '))}, h.failures, h.failing_since, h.open_until, h.opened"
+    " FROM endpoint AS e"
+    " LEFT JOIN health AS h ON h.endpoint = e.id"
+)
 
 
-def get_endpoint(db: DB, vault: Vault, app: str, endpoint: str) -> Endpoint | None:
-    found = db.execute(
-        "SELECT document, sealed FROM endpoint WHERE app = ? AND (id = ? OR uid = ?)", (app, endpoint, endpoint)
-    ).fetchone()
-    return None if found is None else rows.endpoint(found[0], found[1], vault)
+def get_endpoint(vault: Vault, app: str, endpoint: str) -> Verb[Endpoint | None]:
+    found = yield from select_one(
+        f"SELECT {rows.ENDPOINT} FROM endpoint WHERE app = ? AND (id = ? OR uid = ?)", app, endpoint, endpoint
+    )
+    return None if found is None else rows.endpoint(found, vault)
 
 
-def list_endpoints(db: DB, vault: Vault, app: str, cursor: Cursor) -> list[Endpoint]:
-    found = page(db, "SELECT document, sealed FROM endpoint", [("app = ?", (app,))], "id", cursor)
-    return [rows.endpoint(row[0], row[1], vault) for row in found]
+def list_endpoints(vault: Vault, app: str, cursor: Cursor) -> Verb[list[Endpoint]]:
+    found = yield from page(f"{rows.ENDPOINT} FROM endpoint", [("app = ?", (app,))], "id", cursor)
+    return [rows.endpoint(row, vault) for row in found]
 
 
-def load_endpoint(db: DB, vault: Vault, endpoint: str) -> tuple[Endpoint, Health] | None:
-    found = db.execute(f"{_ENDPOINT} WHERE e.id = ?", (endpoint,)).fetchone()
+def load_endpoint(vault: Vault, endpoint: str) -> Verb[tuple[Endpoint, Health] | None]:
+    found = yield from select_one(f"{_WITH_HEALTH} WHERE e.id = ?", endpoint)
     return None if found is None else _with_health(found, vault)
 
 
-def load_endpoints(db: DB, vault: Vault, app: str) -> list[tuple[Endpoint, Health]]:
-    return [_with_health(row, vault) for row in db.execute(f"{_ENDPOINT} WHERE e.app = ? ORDER BY e.id", (app,))]
+def load_endpoints(vault: Vault, app: str) -> Verb[list[tuple[Endpoint, Health]]]:
+    found = yield from select(f"{_WITH_HEALTH} WHERE e.app = ? ORDER BY e.id", app)
+    return [_with_health(row, vault) for row in found]
 
 
-def _with_health(row: rows.Row, vault: Vault) -> tuple[Endpoint, Health]:
-    return rows.endpoint(row[0], row[1], vault), Health() if row[2] is None else Health(*row[2:])
+def _with_health(row: Row, vault: Vault) -> tuple[Endpoint, Health]:
+    return rows.endpoint(row[:5], vault), Health() if row[5] is None else Health(*row[5:])
 
 
 # sources
@@ -180,59 +231,64 @@ def _with_health(row: rows.Row, vault: Vault) -> tuple[Endpoint, Health]:
 _SOURCE_TAKEN = "a source with this uid or token exists already"
 
 
-def create_source(db: DB, vault: Vault, source: Source, answer: Remember | None) -> None:
-    row = rows.source_row(source, vault)
-    _guarded(lambda: db.execute("INSERT INTO source VALUES (?, ?, ?, ?, ?, ?)", row), Conflict(_SOURCE_TAKEN))
-    remember(db, answer)
+def create_source(vault: Vault, source: Source, answer: Remember | None) -> Verb[None]:
+    text = "INSERT INTO source (id, app, uid, token, document, sealed) VALUES (?, ?, ?, ?, ?, ?)"
+    yield from _unique(text, rows.source_row(source, vault), _SOURCE_TAKEN)
+    yield from remember(answer)
 
 
-def save_source(db: DB, vault: Vault, app: str, source: Source) -> None:
-    row = rows.source_row(source, vault)
-    sql = "UPDATE source SET uid = ?, token = ?, document = ?, sealed = ? WHERE id = ? AND app = ?"
-    _must_exist(_guarded(lambda: db.execute(sql, (*row[2:], source.id, app)), Conflict(_SOURCE_TAKEN)))
+def save_source(vault: Vault, app: str, source: Source) -> Verb[None]:
+    row = (*rows.source_row(source, vault)[2:], source.id, app)
+    text = "UPDATE source SET uid = ?, token = ?, document = ?, sealed = ? WHERE id = ? AND app = ?"
+    _must_exist((yield from _unique(text, row, _SOURCE_TAKEN)))
+    yield from touch(app)
 
 
-def delete_source(db: DB, app: str, source: str) -> None:
-    _must_exist(db.execute("DELETE FROM source WHERE id = ? AND app = ?", (source, app)))
+def delete_source(app: str, source: str) -> Verb[None]:
+    _must_exist((yield from change("DELETE FROM source WHERE id = ? AND app = ?", source, app)))
+    yield from touch(app)
 
 
-def get_source(db: DB, vault: Vault, app: str, source: str) -> Source | None:
-    found = db.execute(
-        "SELECT document, sealed FROM source WHERE app = ? AND (id = ? OR uid = ?)", (app, source, source)
-    ).fetchone()
+def get_source(vault: Vault, app: str, source: str) -> Verb[Source | None]:
+    found = yield from select_one(
+        "SELECT document, sealed FROM source WHERE app = ? AND (id = ? OR uid = ?)", app, source, source
+    )
     return None if found is None else rows.source(found[0], found[1], vault)
 
 
-def list_sources(db: DB, vault: Vault, app: str, cursor: Cursor) -> list[Source]:
-    found = page(db, "SELECT document, sealed FROM source", [("app = ?", (app,))], "id", cursor)
+def list_sources(vault: Vault, app: str, cursor: Cursor) -> Verb[list[Source]]:
+    found = yield from page("document, sealed FROM source", [("app = ?", (app,))], "id", cursor)
     return [rows.source(row[0], row[1], vault) for row in found]
 
 
-def find_source(db: DB, vault: Vault, token: str) -> Source | None:
-    found = db.execute("SELECT document, sealed FROM source WHERE token = ?", (token,)).fetchone()
+def find_source(vault: Vault, token: str) -> Verb[Source | None]:
+    found = yield from select_one("SELECT document, sealed FROM source WHERE token = ?", token)
     return None if found is None else rows.source(found[0], found[1], vault)
 
 
 # tokens
 
 
-def create_token(db: DB, token: Token, token_hash: bytes) -> None:
-    db.execute("INSERT INTO token VALUES (?, ?, ?)", (token.id, token_hash, msgspec.json.encode(token)))
+def create_token(token: Token, token_hash: bytes) -> Verb[None]:
+    yield from change(
+        "INSERT INTO token (id, hash, document) VALUES (?, ?, ?)", token.id, token_hash, msgspec.json.encode(token)
+    )
 
 
-def find_token(db: DB, token_hash: bytes) -> Token | None:
-    found = db.execute("SELECT document FROM token WHERE hash = ?", (token_hash,)).fetchone()
+def find_token(token_hash: bytes) -> Verb[Token | None]:
+    found = yield from select_one("SELECT document FROM token WHERE hash = ?", token_hash)
     return None if found is None else _token(found[0])
 
 
-def list_tokens(db: DB) -> list[Token]:
-    return [_token(row[0]) for row in db.execute("SELECT document FROM token ORDER BY id")]
+def list_tokens() -> Verb[list[Token]]:
+    return [_token(row[0]) for row in (yield from select("SELECT document FROM token ORDER BY id"))]
 
 
-def revoke_token(db: DB, token: str, now: int) -> None:
-    found = db.execute("SELECT document FROM token WHERE id = ?", (token,)).fetchone()
+def revoke_token(token: str, now: int) -> Verb[None]:
+    found = yield from select_locked("SELECT document FROM token WHERE id = ?", token)
     if found is None:
         raise NotFound
     there = _token(found[0])
     revoked = there if there.revoked_at is not None else replace(there, revoked_at=now)
-    db.execute("UPDATE token SET document = ? WHERE id = ?", (msgspec.json.encode(revoked), token))
+    yield from change("UPDATE token SET document = ? WHERE id = ?", msgspec.json.encode(revoked), token)
+    yield Tell("token", token)

@@ -24,6 +24,7 @@ from tenterhook.model import (
     Timing,
     Trigger,
 )
+from tenterhook.store.base import Remember
 from tenterhook.vault import Vault
 
 Row = tuple[Any, ...]
@@ -35,8 +36,17 @@ ATTEMPT = (
     "request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte"
 )
 RECEIVED = "id, app, source, verdict, reason, dedup_key, message, received_at, method, path, query, headers, body"
+ENDPOINT = "disabled, disabled_reason, updated_at, document, sealed"
 HEALTH = "endpoint, failures, failing_since, open_until, opened"
+HEALTH_AGAIN = (
+    "(endpoint) DO UPDATE SET failures = excluded.failures, failing_since = excluded.failing_since,"
+    " open_until = excluded.open_until, opened = excluded.opened"
+)
 REMEMBER = "key, body_hash, status, answer, expires_at"
+EVENT_ID = "app, event_id, message"
+RECEIVED_KEY = "source, dedup_key, message"
+
+EVENT_ID_TAKEN = "a message with this eventId exists already"
 
 STATES = {state.value: state for state in State}
 TRIGGERS = {trigger.value: trigger for trigger in Trigger}
@@ -44,15 +54,16 @@ TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 
 def message_row(m: Message) -> Row:
     return (
-        m.id, m.app, m.event_type, m.payload, m.content_type, m.event_id, _join(m.channels), _join(m.tags), m.order_key,
-        m.source, m.created_at,
+        m.id, m.app, _text(m.event_type), None if m.expired else m.payload, _text(m.content_type), m.event_id,
+        _join(m.channels), _join(m.tags), m.order_key, m.source, m.created_at,
     )  # fmt: skip
 
 
 def message(row: Sequence[Any]) -> Message:
     return Message(
-        id=row[0], app=row[1], event_type=row[2], payload=row[3], content_type=row[4], event_id=row[5],
+        id=row[0], app=row[1], event_type=row[2], payload=row[3] or b"", content_type=row[4], event_id=row[5],
         channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
+        expired=row[3] is None,
     )  # fmt: skip
 
 
@@ -75,8 +86,8 @@ def attempt_row(a: Attempt) -> Row:
     o, t = a.outcome, a.outcome.timing
     return (
         a.id, a.app, a.message, a.endpoint, a.number, a.trigger.value, a.started_at, o.result.value, o.reason.value,
-        o.status, o.detail, o.retry_after, o.url, o.request_head, o.request_body, o.response_head, o.response_body,
-        o.response_cut, t.total, t.dns, t.connect, t.tls, t.first_byte,
+        o.status, _text(o.detail), o.retry_after, _text(o.url), o.request_head, o.request_body, o.response_head, o.response_body,
+        int(o.response_cut), t.total, t.dns, t.connect, t.tls, t.first_byte,
     )  # fmt: skip
 
 
@@ -97,15 +108,24 @@ def received_row(r: Received) -> Row:
     q = r.request
     body = None if r.verdict == "accepted" else q.body
     return (
-        r.id, r.app, r.source, r.verdict, r.reason, r.dedup_key, r.message, r.received_at, q.method, q.path, q.query,
-        header_lines(q.headers), body,
+        r.id, r.app, r.source, r.verdict, _text(r.reason), None if r.dedup_key is None else _text(r.dedup_key), r.message,
+        r.received_at, _text(q.method), q.path.encode("utf-8", "surrogatepass"), q.query, header_lines(q.headers), body,
     )  # fmt: skip
+
+
+def is_keyed(r: Received) -> bool:
+    """Whether a second request with the same duplicate key would be a duplicate of this one."""
+    return r.verdict == "accepted" and r.dedup_key is not None and r.message is not None
+
+
+def received_key_row(r: Received) -> Row:
+    return (r.source, _text(r.dedup_key or ""), r.message)
 
 
 def received(row: Sequence[Any], payload: bytes | None) -> Received:
     request = Request(
         method=row[8],
-        path=row[9],
+        path=row[9].decode("utf-8", "surrogatepass"),
         query=row[10],
         headers=header_pairs(row[11]),
         body=(payload or b"") if row[12] is None else row[12],
@@ -130,6 +150,10 @@ def health_row(endpoint: str, h: Health) -> Row:
     return (endpoint, h.failures, h.failing_since, h.open_until, h.opened)
 
 
+def remember_row(r: Remember) -> Row:
+    return (r.key, r.body_hash, r.status, r.answer, r.expires_at)
+
+
 class _EndpointSecrets(Struct):
     url: str
     headers: tuple[tuple[str, str], ...]
@@ -138,14 +162,20 @@ class _EndpointSecrets(Struct):
 
 def endpoint_row(e: Endpoint, vault: Vault) -> Row:
     hidden = _EndpointSecrets(e.url, e.headers, e.secrets)
-    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=()))
-    return (e.id, e.app, e.uid, document, vault.seal(msgspec.json.encode(hidden), e.id))
+    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=(), disabled=False, disabled_reason=None))
+    sealed = vault.seal(msgspec.json.encode(hidden), e.id)
+    return (e.id, e.app, e.uid, int(e.disabled), e.disabled_reason, e.updated_at, document, sealed)
 
 
-def endpoint(document: bytes, sealed: bytes, vault: Vault) -> Endpoint:
+def endpoint(row: Sequence[Any], vault: Vault) -> Endpoint:
+    """From the columns of ENDPOINT; what a verdict changes are columns of their own."""
+    disabled, reason, updated_at, document, sealed = row
     shown = msgspec.json.decode(document, type=Endpoint)
     hidden = msgspec.json.decode(vault.open(sealed, shown.id), type=_EndpointSecrets)
-    return replace(shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets)
+    return replace(
+        shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets, disabled=bool(disabled),
+        disabled_reason=reason, updated_at=updated_at,
+    )  # fmt: skip
 
 
 def source_row(s: Source, vault: Vault) -> Row:
@@ -156,6 +186,13 @@ def source_row(s: Source, vault: Vault) -> Row:
 def source(document: bytes, sealed: bytes, vault: Vault) -> Source:
     shown = msgspec.json.decode(document, type=Source)
     return replace(shown, secrets=msgspec.json.decode(vault.open(sealed, shown.id), type=tuple[str, ...]))
+
+
+def _text(text: str) -> str:
+    """Words from outside: PostgreSQL's text cannot hold NUL, and takes UTF-8 only. What must stay exact is kept as bytes."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _join(words: tuple[str, ...]) -> str | None:

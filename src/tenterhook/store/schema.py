@@ -1,75 +1,161 @@
-"""The SQLite schema, as forward migrations: entry n brings a database from version n to n + 1.
+"""The schema of both databases, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. Partial indexes keep the hot path small: a delivery is in `delivery_due` only while something can still
-happen to it, and one that goes straight from acceptance to success never enters `delivery_lapse`.
+encrypted. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
+small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
+acceptance to success never enters `delivery_lapse`.
+
+Tables are written in the words of SQLite and translated for PostgreSQL. The history (messages, attempts, received
+requests) has its own text for each, because PostgreSQL keeps it in parts by time: an id begins with its instant, so a
+range of ids is a range of time.
 """
 
-MIGRATIONS = [
+import re
+
+from msgspec import Struct
+
+
+class Migration(Struct, frozen=True):
+    """One step. `both` is for either database, in the words of SQLite, the others for one.
+
+    Nodes of the version before must be able to go on beside it: `old_nodes` False says that they cannot.
     """
-    CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
 
-    CREATE TABLE endpoint (
-        id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, document BLOB NOT NULL, sealed BLOB NOT NULL
-    ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX endpoint_app ON endpoint (app, id);
-    CREATE UNIQUE INDEX endpoint_uid ON endpoint (app, uid) WHERE uid IS NOT NULL;
-    CREATE TABLE health (
-        endpoint TEXT PRIMARY KEY, failures INTEGER NOT NULL, failing_since INTEGER, open_until INTEGER,
-        opened INTEGER NOT NULL
-    ) WITHOUT ROWID;
+    both: str = ""
+    sqlite: str = ""
+    postgres: str = ""
+    old_nodes: bool = True
 
-    CREATE TABLE message (
-        id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB NOT NULL, content_type TEXT NOT NULL,
-        event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
-    );
-    CREATE UNIQUE INDEX message_id ON message (app, id);
-    CREATE UNIQUE INDEX message_event ON message (app, event_id) WHERE event_id IS NOT NULL;
 
-    CREATE TABLE delivery (
-        message TEXT NOT NULL, endpoint TEXT NOT NULL, app TEXT NOT NULL, state TEXT NOT NULL, due_at INTEGER,
-        lease INTEGER NOT NULL, attempts INTEGER NOT NULL, step INTEGER NOT NULL, order_key TEXT,
-        "trigger" TEXT NOT NULL, resume_at INTEGER, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
-        PRIMARY KEY (message, endpoint)
-    ) WITHOUT ROWID;
-    CREATE INDEX delivery_due ON delivery (endpoint, due_at) WHERE due_at IS NOT NULL;
-    CREATE INDEX delivery_lapse ON delivery (expires_at) WHERE state IN ('waiting', 'due');
-    CREATE INDEX delivery_line ON delivery (endpoint, order_key, message)
-        WHERE order_key IS NOT NULL AND state IN ('waiting', 'due', 'leased');
-    CREATE INDEX delivery_head ON delivery (endpoint, order_key)
-        WHERE order_key IS NOT NULL AND state IN ('due', 'leased');
+MIGRATIONS = [
+    Migration(
+        both="""
+        CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
+            WITHOUT ROWID;
+        CREATE TABLE installation (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE endpoint (
+            id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, disabled INTEGER NOT NULL, disabled_reason TEXT,
+            updated_at INTEGER NOT NULL, document BLOB NOT NULL, sealed BLOB NOT NULL
+        ) WITHOUT ROWID;
+        CREATE UNIQUE INDEX endpoint_app ON endpoint (app, id);
+        CREATE UNIQUE INDEX endpoint_uid ON endpoint (app, uid) WHERE uid IS NOT NULL;
+        CREATE TABLE health (
+            endpoint TEXT PRIMARY KEY, failures INTEGER NOT NULL, failing_since INTEGER, open_until INTEGER,
+            opened INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE event_id (
+            app TEXT NOT NULL, event_id TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (app, event_id)
+        ) WITHOUT ROWID;
+        CREATE INDEX event_id_message ON event_id (message);
+        CREATE TABLE delivery (
+            message TEXT NOT NULL, endpoint TEXT NOT NULL, app TEXT NOT NULL, state TEXT NOT NULL, due_at INTEGER,
+            lease INTEGER NOT NULL, attempts INTEGER NOT NULL, step INTEGER NOT NULL, order_key TEXT,
+            "trigger" TEXT NOT NULL, resume_at INTEGER, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+            PRIMARY KEY (message, endpoint)
+        ) WITHOUT ROWID;
+        CREATE INDEX delivery_due ON delivery (endpoint, due_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX delivery_lapse ON delivery (expires_at) WHERE state IN ('waiting', 'due');
+        CREATE INDEX delivery_line ON delivery (endpoint, order_key, message)
+            WHERE order_key IS NOT NULL AND state IN ('waiting', 'due', 'leased');
+        CREATE INDEX delivery_head ON delivery (endpoint, order_key)
+            WHERE order_key IS NOT NULL AND state IN ('due', 'leased');
+        CREATE TABLE source (
+            id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, token TEXT NOT NULL UNIQUE, document BLOB NOT NULL,
+            sealed BLOB NOT NULL
+        ) WITHOUT ROWID;
+        CREATE UNIQUE INDEX source_app ON source (app, id);
+        CREATE UNIQUE INDEX source_uid ON source (app, uid) WHERE uid IS NOT NULL;
+        CREATE TABLE received_key (
+            source TEXT NOT NULL, dedup_key TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (source, dedup_key)
+        ) WITHOUT ROWID;
+        CREATE INDEX received_key_message ON received_key (message);
+        CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE idempotency (
+            key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
+            expires_at INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+        """,
+        sqlite="""
+        CREATE TABLE message (
+            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
+            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
+        );
+        CREATE UNIQUE INDEX message_id ON message (app, id);
+        CREATE TABLE attempt (
+            id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
+            "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
+            status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL, request_head BLOB NOT NULL,
+            request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL, response_cut INTEGER NOT NULL,
+            total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER, first_byte INTEGER
+        );
+        CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
+        CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE TABLE received (
+            id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+            dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
+            query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB
+        );
+        CREATE UNIQUE INDEX received_id ON received (source, id);
+        CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        """,
+        postgres="""
+        CREATE TABLE message (
+            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
+            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL,
+            PRIMARY KEY (app, id)
+        ) PARTITION BY RANGE (id);
+        CREATE TABLE message_rest PARTITION OF message DEFAULT;
 
-    CREATE TABLE attempt (
-        id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
-        "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
-        status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL, request_head BLOB NOT NULL,
-        request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL, response_cut INTEGER NOT NULL,
-        total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER, first_byte INTEGER
-    );
-    CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
-    CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE TABLE attempt (
+            id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
+            "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
+            status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL,
+            request_head BLOB NOT NULL, request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL,
+            response_cut INTEGER NOT NULL, total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER,
+            first_byte INTEGER, PRIMARY KEY (message, id)
+        ) PARTITION BY RANGE (id);
+        CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE TABLE attempt_rest PARTITION OF attempt DEFAULT;
 
-    CREATE TABLE source (
-        id TEXT PRIMARY KEY, app TEXT NOT NULL, uid TEXT, token TEXT NOT NULL UNIQUE, document BLOB NOT NULL,
-        sealed BLOB NOT NULL
-    ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX source_app ON source (app, id);
-    CREATE UNIQUE INDEX source_uid ON source (app, uid) WHERE uid IS NOT NULL;
-    CREATE TABLE received (
-        id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
-        dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
-        query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB
-    );
-    CREATE UNIQUE INDEX received_id ON received (source, id);
-    CREATE UNIQUE INDEX received_key ON received (source, dedup_key) WHERE verdict = 'accepted' AND dedup_key IS NOT NULL;
-    CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE TABLE received (
+            id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+            dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
+            query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB, PRIMARY KEY (source, id)
+        ) PARTITION BY RANGE (id);
+        CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
-    CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE idempotency (
-        key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
-        expires_at INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX idempotency_expiry ON idempotency (expires_at);
-    """,
+        CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);
+
+        CREATE TYPE answer AS (
+            kind TEXT, n integer, a TEXT, i INTEGER, j INTEGER, k INTEGER, l INTEGER, x BLOB, y BLOB,
+            d_message TEXT, d_endpoint TEXT, d_app TEXT, d_state TEXT, d_due_at INTEGER, d_lease INTEGER,
+            d_attempts INTEGER, d_step INTEGER, d_order_key TEXT, d_trigger TEXT, d_resume_at INTEGER,
+            d_created_at INTEGER, d_expires_at INTEGER, m_id TEXT, m_app TEXT, m_event_type TEXT, m_payload BLOB,
+            m_content_type TEXT, m_event_id TEXT, m_channels TEXT, m_tags TEXT, m_order_key TEXT, m_source TEXT,
+            m_created_at INTEGER
+        );
+        """,
+    ),
 ]
+
+_IN_POSTGRES = {"BLOB": "bytea", "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', " WITHOUT ROWID": ""}
+
+
+def sqlite_statements(migration: Migration) -> list[str]:
+    """What brings a SQLite database one version further."""
+    return _statements(migration.both) + _statements(migration.sqlite)
+
+
+def postgres_statements(migration: Migration) -> list[str]:
+    """What brings a PostgreSQL database one version further: ids and names sort by their bytes, as in SQLite."""
+    text = f"{migration.both};{migration.postgres}"
+    for word, translated in _IN_POSTGRES.items():
+        text = re.sub(rf"(?<!\w){word}\b", translated, text)
+    return _statements(text)
+
+
+def _statements(text: str) -> list[str]:
+    return [statement.strip() for statement in text.split(";") if statement.strip()]

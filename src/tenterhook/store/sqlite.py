@@ -12,23 +12,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
-from tenterhook.model import (
-    Application,
-    Attempt,
-    Delivery,
-    Endpoint,
-    EventType,
-    Health,
-    Message,
-    Received,
-    Source,
-    Token,
-)
-from tenterhook.store import batch, history, objects
-from tenterhook.store.base import Counts, Cursor, Done, Remember, Remembered, Store, Work
+from tenterhook.store import batch, history
+from tenterhook.store.base import Counts, Done, Hint, Store, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
-from tenterhook.store.schema import MIGRATIONS
+from tenterhook.store.schema import MIGRATIONS, sqlite_statements
+from tenterhook.store.sql import Verb
+from tenterhook.store.sqlite_run import run
+from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -82,10 +74,22 @@ def migrate(db: DB) -> None:
         if version == len(MIGRATIONS):
             db.execute("ROLLBACK")
             return
-        for statement in MIGRATIONS[version].split(";"):
+        for statement in sqlite_statements(MIGRATIONS[version]):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {version + 1}")
         db.execute("COMMIT")
+
+
+_COUNTS = """
+    SELECT (SELECT count(*) FROM delivery WHERE due_at IS NOT NULL)
+        + (SELECT count(*) FROM delivery INDEXED BY delivery_line
+           WHERE order_key IS NOT NULL AND state = 'waiting' AND state IN ('waiting', 'due', 'leased')),
+        (SELECT min(due_at) FROM delivery WHERE due_at IS NOT NULL)
+"""
+
+
+def _counts(db: DB) -> Counts:
+    return Counts(*db.execute(_COUNTS).fetchone())
 
 
 def _lock(path: Path) -> int:
@@ -101,11 +105,14 @@ def _lock(path: Path) -> int:
     return handle
 
 
-class SqliteStore:
+class SqliteStore(SharedVerbs):
     """See `store.base.Store`. Open it with `open`."""
+
+    shared = False
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
+        self.clock: Clock = SystemClock()
         self._db = connect(path, synchronous, WRITER_CACHE_KIB)
         self._checkpointer: Checkpointer | None = None
         self._local = threading.local()
@@ -157,11 +164,14 @@ class SqliteStore:
         except RuntimeError as error:  # the executor refuses work after close
             raise StoreUnavailable("the database is closed") from error
 
-    async def _write(self, verb: Callable[Concatenate[DB, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._transaction(lambda db: run(db, verb(*args, **kwargs)))
+
+    async def _transaction(self, work: Callable[Concatenate[DB, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def transaction() -> T:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                result = verb(self._db, *args, **kwargs)
+                result = work(self._db, *args, **kwargs)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -173,8 +183,8 @@ class SqliteStore:
 
         return await self._on(self._writing, transaction)
 
-    async def _read(self, verb: Callable[Concatenate[DB, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._on(self._reading, lambda: verb(self._reader(), *args, **kwargs))
+    async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._on(self._reading, lambda: run(self._reader(), verb(*args, **kwargs)))
 
     def _reader(self) -> DB:
         db: DB | None = getattr(self._local, "db", None)
@@ -195,145 +205,16 @@ class SqliteStore:
             os.close(self._lock)
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
-        return await self._write(batch.commit, work)
+        return await self._transaction(batch.commit, work)
 
     async def recover(self, now: int) -> int:
         return await self._write(history.recover, now)
 
-    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
-        return await self._read(history.next_dues, after, limit)
-
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
-        return await self._write(history.lapse, now, limit)
-
-    async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
-        return await self._read(objects.load_endpoint, self._vault, endpoint)
-
-    async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        return await self._write(history.prune, now, rejections_kept, limit)
-
     async def counts(self) -> Counts:
-        return await self._read(history.counts)
+        return await self._on(self._reading, lambda: _counts(self._reader()))
 
-    async def create_application(self, app: Application, remember: Remember | None = None) -> None:
-        await self._write(objects.create_application, app, remember)
-
-    async def save_application(self, app: Application) -> None:
-        await self._write(objects.save_application, app)
-
-    async def delete_application(self, app: str) -> None:
-        await self._write(objects.delete_application, app)
-
-    async def get_application(self, app: str) -> Application | None:
-        return await self._read(objects.get_application, app)
-
-    async def list_applications(self, cursor: Cursor) -> list[Application]:
-        return await self._read(objects.list_applications, cursor)
-
-    async def create_event_type(self, event_type: EventType, remember: Remember | None = None) -> None:
-        await self._write(objects.create_event_type, event_type, remember)
-
-    async def save_event_type(self, event_type: EventType) -> None:
-        await self._write(objects.save_event_type, event_type)
-
-    async def delete_event_type(self, name: str) -> None:
-        await self._write(objects.delete_event_type, name)
-
-    async def get_event_type(self, name: str) -> EventType | None:
-        return await self._read(objects.get_event_type, name)
-
-    async def list_event_types(self, cursor: Cursor, archived: bool) -> list[EventType]:
-        return await self._read(objects.list_event_types, cursor, archived)
-
-    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
-        assert endpoint.app == app
-        await self._write(objects.create_endpoint, self._vault, endpoint, remember)
-
-    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
-        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean)
-
-    async def delete_endpoint(self, app: str, endpoint: str) -> None:
-        await self._write(objects.delete_endpoint, app, endpoint)
-
-    async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
-        return await self._read(objects.get_endpoint, self._vault, app, endpoint)
-
-    async def list_endpoints(self, app: str, cursor: Cursor) -> list[Endpoint]:
-        return await self._read(objects.list_endpoints, self._vault, app, cursor)
-
-    async def load_endpoints(self, app: str) -> list[tuple[Endpoint, Health]]:
-        return await self._read(objects.load_endpoints, self._vault, app)
-
-    async def get_message(self, app: str, message: str) -> Message | None:
-        return await self._read(history.get_message, app, message)
-
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
-        return await self._read(history.list_messages, app, cursor, event_types)
-
-    async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
-        return await self._read(history.get_delivery, app, message, endpoint)
-
-    async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
-        return await self._read(history.list_deliveries, app, message)
-
-    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        return await self._write(history.request_attempt, app, message, endpoint, now, lifetime)
-
-    async def replay(
-        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
-    ) -> int:
-        return await self._write(history.replay, app, endpoint, message_ids, now, lifetime, order)
-
-    async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
-        return await self._write(history.cancel_delivery, app, message, endpoint, now)
-
-    async def get_attempt(self, app: str, message: str, attempt: str) -> Attempt | None:
-        return await self._read(history.get_attempt, app, message, attempt)
-
-    async def list_attempts(
-        self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
-    ) -> list[Attempt]:
-        return await self._read(history.list_attempts, app, cursor, message, endpoint)
-
-    async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
-        assert source.app == app
-        await self._write(objects.create_source, self._vault, source, remember)
-
-    async def save_source(self, app: str, source: Source) -> None:
-        await self._write(objects.save_source, self._vault, app, source)
-
-    async def delete_source(self, app: str, source: str) -> None:
-        await self._write(objects.delete_source, app, source)
-
-    async def get_source(self, app: str, source: str) -> Source | None:
-        return await self._read(objects.get_source, self._vault, app, source)
-
-    async def list_sources(self, app: str, cursor: Cursor) -> list[Source]:
-        return await self._read(objects.list_sources, self._vault, app, cursor)
-
-    async def find_source(self, token: str) -> Source | None:
-        return await self._read(objects.find_source, self._vault, token)
-
-    async def list_received(self, app: str, source: str, cursor: Cursor, verdict: str | None = None) -> list[Received]:
-        return await self._read(history.list_received, app, source, cursor, verdict)
-
-    async def get_received(self, app: str, source: str, request: str) -> Received | None:
-        return await self._read(history.get_received, app, source, request)
-
-    async def create_token(self, token: Token, token_hash: bytes) -> None:
-        await self._write(objects.create_token, token, token_hash)
-
-    async def find_token(self, token_hash: bytes) -> Token | None:
-        return await self._read(objects.find_token, token_hash)
-
-    async def list_tokens(self) -> list[Token]:
-        return await self._read(objects.list_tokens)
-
-    async def revoke_token(self, token: str, now: int) -> None:
-        await self._write(objects.revoke_token, token, now)
-
-    async def recall(self, key: bytes, now: int) -> Remembered | None:
-        return await self._read(objects.recall, key, now)
+    async def listen(self, hear: Callable[[Hint], None]) -> None:
+        """There is nobody else."""
 
 
 _: type[Store] = SqliteStore

@@ -1,0 +1,49 @@
+"""FIFO lines, as verbs: at most one delivery of a line is due or leased, the others wait in the order of their messages.
+
+Whoever reads a line to change it locks it first (`sql.LockLines`), so that nodes side by side never see half a move.
+"""
+
+from tenterhook.engine.lifecycle import PENDING, step
+from tenterhook.store import rows
+from tenterhook.store.base import Claimed, Settlement
+from tenterhook.store.sql import Verb, change, select_one
+
+LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
+PENDING_STATES = ", ".join(f"'{state.value}'" for state in PENDING)
+
+
+def is_occupied(endpoint: str, order_key: str) -> Verb[bool]:
+    """Whether any delivery of this line is pending."""
+    text = f"SELECT 1 FROM delivery WHERE {LINE} AND state IN ({PENDING_STATES}) LIMIT 1"
+    return (yield from select_one(text, endpoint, order_key)) is not None
+
+
+def promote(s: Settlement) -> Verb[Claimed | None]:
+    """The head of a line has ended: its successor is leased to the same worker, or due at once without a lease.
+
+    Nothing moves while another heads the line already, as after a replay.
+    """
+    line = (s.delivery.endpoint, s.delivery.order_key)
+    heads = f"SELECT 1 FROM delivery WHERE {LINE} AND state IN ('due', 'leased') LIMIT 1"
+    if (yield from select_one(heads, *line)) is not None:
+        return None
+    found = yield from select_one(
+        f"SELECT {rows.DELIVERY} FROM delivery WHERE {LINE} AND state IN ({PENDING_STATES}) AND state = 'waiting'"
+        " ORDER BY message LIMIT 1",
+        *line,
+    )
+    if found is None:
+        return None
+    successor = step(rows.delivery(found), "promoted", due_at=s.now)
+    if s.next_lease:
+        successor = step(successor, "claimed", due_at=s.next_until, lease=s.next_lease)
+    yield from change(
+        "UPDATE delivery SET state = ?, due_at = ?, lease = ? WHERE message = ? AND endpoint = ?",
+        successor.state.value, successor.due_at, successor.lease, successor.message, successor.endpoint,
+    )  # fmt: skip
+    if not s.next_lease:
+        return None
+    stored = yield from select_one(
+        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", successor.app, successor.message
+    )
+    return None if stored is None else Claimed(successor, rows.message(stored))

@@ -1,0 +1,239 @@
+"""The store on PostgreSQL: any number of nodes on one database.
+
+One connection commits the batches of the committer, a pool runs the other verbs, a third listens for what other nodes do.
+Every node goes by the database's clock.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+import asyncpg
+
+from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
+from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.store import postgres_schema
+from tenterhook.store.base import Counts, Done, Hint, Store, Work
+from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
+from tenterhook.store.postgres_run import CHANNEL, Pool, Session, is_unavailable, run, worth_retrying
+from tenterhook.store.sql import Verb, select
+from tenterhook.store.verbs import SharedVerbs
+from tenterhook.vault import Vault
+
+log = logging.getLogger(__name__)
+
+POOL = 8
+CONNECT_SECONDS = 5.0
+COMMIT_SECONDS = 10.0
+VERB_SECONDS = 30.0
+_TRIES = 5
+_CLOCK_READINGS = 5
+_HEARTBEAT = 5 * SECOND
+_FIRST_WAIT = 50 * MILLISECOND
+
+_COMMON = {"search_path": postgres_schema.SCHEMA, "application_name": "tenterhook", "jit": "off"}
+_COMMITTING = {
+    # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PostgresStore(SharedVerbs):
+    """See `store.base.Store`. Open it with `open`."""
+
+    shared = True
+
+    def __init__(self, url: str, vault: Vault, tell: bool) -> None:
+        self._url, self._vault, self._tell = url, vault, tell
+        self._remote = RemoteClock()
+        self.clock: Clock = self._remote
+        self._pool: Pool
+        self._committing: Session | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._durable: dict[str, str] = {}
+        self._ear: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
+        """Connect and bring the schema up to date. Without a `worker` this node tells the others what is due.
+
+        Raises StoreUnavailable, SchemaMismatch, ConfigurationError.
+        """
+        store = cls(url, vault, tell=not worker)
+        try:
+            await store._prepare()
+            store._pool = await asyncpg.create_pool(
+                url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=VERB_SECONDS,
+                server_settings={**_COMMON, **store._durable},
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigurationError(f"database: {error}") from None
+        except (
+            asyncpg.InvalidPasswordError,
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InvalidAuthorizationSpecificationError,
+        ) as error:
+            raise StoreUnavailable(f"cannot open the database: {error}") from error
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            raise StoreUnavailable(f"cannot open the database: {_words(error)}") from error
+        return store
+
+    async def _prepare(self) -> None:
+        connection = await self._connect({})
+        try:
+            await postgres_schema.prepare(connection, self._vault)
+            if await connection.fetchval("SHOW synchronous_commit") == "off":
+                # an answer must not be given before the commit is on the disk, whatever the server's default is
+                self._durable = {"synchronous_commit": "on"}
+            for _ in range(_CLOCK_READINGS):
+                asked = steady()
+                self._remote.read(asked, steady(), await connection.fetchval(CLOCK))
+        finally:
+            await connection.close()
+
+    async def _connect(self, settings: dict[str, str]) -> Session:
+        connection: Session = await asyncpg.connect(
+            self._url, timeout=CONNECT_SECONDS, server_settings={**_COMMON, **self._durable, **settings}
+        )
+        return connection
+
+    async def close(self) -> None:
+        self._closing.set()
+        if self._ear is not None:
+            await self._ear
+        if self._committing is not None:
+            await _hang_up(self._committing)
+        await self._pool.close()
+
+    # batches
+
+    async def commit(self, work: Sequence[Work]) -> list[Done]:
+        batch = Batch(work, self._tell)
+        for tries in range(1, _TRIES + 1):
+            try:
+                return batch.answers(await self._fetch(batch))
+            except Exception as error:
+                lost = self._committing is None
+                if tries < _TRIES and worth_retrying(error):
+                    continue
+                if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
+                    # it may have been kept or not: done again, what is there already stays as it is
+                    continue
+                raise self._meaning(error) from error
+        raise AssertionError
+
+    async def _fetch(self, batch: Batch) -> list[Any]:
+        async with self._one_at_a_time:
+            return await self._round_trip(batch)
+
+    async def _round_trip(self, batch: Batch) -> list[Any]:
+        if self._committing is None or self._committing.is_closed():
+            self._committing = None
+            self._committing = await self._connect(_COMMITTING)
+        asked = steady()
+        try:
+            found = await self._committing.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS)
+        except BaseException as error:
+            if not isinstance(error, asyncpg.PostgresError | ValueError) or self._committing.is_closed():
+                self._committing.terminate()
+                self._committing = None
+            raise
+        self._remote.read(asked, steady(), clock_of(found))
+        return found
+
+    # other verbs
+
+    async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await run(connection, verb(*args, **kwargs))
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    async def _write(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        for tries in range(1, _TRIES + 1):
+            try:
+                async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+                    return await run(connection, verb(*args, **kwargs))
+            except Exception as error:
+                if tries < _TRIES and worth_retrying(error):
+                    continue
+                raise self._meaning(error) from error
+        raise AssertionError
+
+    def _meaning(self, error: Exception) -> Exception:
+        """The same error, or StoreUnavailable for what is the database's."""
+        if not is_unavailable(error):
+            return error
+        log.error("database error: %s", _words(error))
+        return StoreUnavailable(f"the database cannot be used right now ({_words(error)}): nothing was accepted")
+
+    async def recover(self, now: int) -> int:
+        return 0
+
+    async def counts(self) -> Counts:
+        return await self._read(_counts)
+
+    # what other nodes do
+
+    async def listen(self, hear: Callable[[Hint], None]) -> None:
+        self._ear = asyncio.create_task(self._listen(hear), name="listener")
+
+    async def _listen(self, hear: Callable[[Hint], None]) -> None:
+        wait = _FIRST_WAIT
+        while not self._closing.is_set():
+            with suppress(Exception):
+                connection = await self._connect({})
+                try:
+                    await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
+                    hear(Hint("all"))
+                    wait = _FIRST_WAIT
+                    while not await until(self._closing, _HEARTBEAT):
+                        await connection.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
+                finally:
+                    await _hang_up(connection)
+            await until(self._closing, wait)
+            wait = min(2 * wait, SECOND)
+
+
+_PENDING = """
+    SELECT (SELECT count(*) FROM delivery WHERE due_at IS NOT NULL)
+        + (SELECT count(*) FROM delivery
+           WHERE order_key IS NOT NULL AND state = 'waiting' AND state IN ('waiting', 'due', 'leased')),
+        (SELECT min(due_at) FROM delivery WHERE due_at IS NOT NULL)
+"""
+
+
+def _counts() -> Verb[Counts]:
+    found = yield from select(_PENDING)
+    return Counts(*found[0])
+
+
+def _hint(payload: str) -> Hint:
+    topic, _, about = payload.partition(" ")
+    return Hint(topic, about)
+
+
+async def _hang_up(connection: Session) -> None:
+    with suppress(Exception):
+        await connection.close(timeout=1)
+    connection.terminate()
+
+
+def _words(error: BaseException) -> str:
+    """An error on one line; some have no text of their own."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_: type[Store] = PostgresStore
