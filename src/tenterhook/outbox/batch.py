@@ -8,7 +8,10 @@ from tenterhook.outbox.base import WAITS, Kept, Row
 
 
 class Plan(Struct, frozen=True):
-    """`lines` are independent of each other; the rows of one go in order. `held` wait for an earlier row of their key."""
+    """`lines` are independent of each other; the rows of one go in order. `held` wait for an earlier row of their key.
+
+    What is in neither comes with the next reading.
+    """
 
     lines: list[list[Row]]
     held: list[Kept]
@@ -18,14 +21,21 @@ def plan(rows: Sequence[Row]) -> Plan:
     """`rows` in the order in which they were read: of each key in order.
 
     A row whose predecessor waits is not tried, and gets the predecessor's instant. So the instants of a key never decrease
-    along its positions, and whatever is read of a key by instant, then by position, is its beginning.
+    along its positions, and whatever is read of a key by instant, then by position, is its beginning. Of the rows that
+    tell of the same event by its id, one is tried at a time.
     """
     lines: dict[object, list[Row]] = {}
-    held = []
+    held: list[Kept] = []
+    events: set[tuple[str, str]] = set()
+    left: set[object] = set()
     for row in rows:
+        line = row.id if row.key is None else (row.application, row.key)
         if row.behind is not None and (row.retry_at is None or row.behind > row.retry_at):
             held.append(Kept(row.id, row.attempts, row.behind, WAITS))
+        elif line in left or (row.event_id is not None and (row.application, row.event_id) in events):
+            left.add(line)
         else:
-            line = row.id if row.key is None else (row.application, row.key)
             lines.setdefault(line, []).append(row)
+            if row.event_id is not None:
+                events.add((row.application, row.event_id))
     return Plan(list(lines.values()), held)

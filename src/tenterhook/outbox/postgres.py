@@ -25,6 +25,7 @@ SESSION = {
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
 }
+REFUSALS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 @contextmanager
@@ -34,18 +35,21 @@ def _mapped() -> Iterator[None]:
         yield
     except TimeoutError:
         raise Unavailable("the database does not answer") from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except REFUSALS as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
 async def _connect(url: str, name: str) -> asyncpg.Connection:
     with _mapped():
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            server_settings={"application_name": name, **SESSION},
-        )
+        try:
+            return await asyncpg.connect(
+                url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings={"application_name": name, **SESSION},
+            )
+        except ValueError:
+            raise Unavailable("the URL of the database cannot be understood") from None  # it may hold a password
 
 
 async def create(url: str, table: str) -> None:
@@ -64,7 +68,7 @@ async def _close(connection: asyncpg.Connection) -> None:
     """A connection that cannot even say good-bye is cut off."""
     try:
         await connection.close(timeout=1)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except REFUSALS:
         connection.terminate()
 
 

@@ -26,7 +26,7 @@ _SQLITE = """\
 CREATE TABLE IF NOT EXISTS {table} (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE DEFAULT ('out_' || lower(hex(randomblob(16))))
-        CHECK (id GLOB 'out_*' AND length(id) BETWEEN 31 AND 68),
+        CHECK (id GLOB 'out_*' AND id NOT GLOB '*[^0-9A-Za-z_]*' AND length(id) BETWEEN 31 AND 68),
     application TEXT NOT NULL,
     event_type TEXT NOT NULL,
     payload TEXT NOT NULL,
