@@ -38,6 +38,11 @@ class Relays:
         self._publisher, self._clock, self._open = publisher, clock, open_table
         self._running: dict[str, Relay] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The outboxes that are relayed from."""
+        return list(self._running)
+
     async def apply(self, outboxes: Iterable[ConfiguredOutbox]) -> None:
         """Relay from these outboxes, and from no others."""
         wanted = {outbox.name: replace(outbox, line=0) for outbox in outboxes}
