@@ -8,9 +8,6 @@ from msgspec import Struct
 
 from tenterhook.config import ConfiguredOutbox
 
-WAITS = "waits for an earlier event of its key"
-"""The error of a row that is not tried because of another."""
-
 
 class Unavailable(Exception):
     """The table cannot be used right now; the text says why and holds no secret."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tenterhook.outbox.base import WAITS, Kept, Row
+from tenterhook.outbox.base import Kept, Row
 
 
 class Plan(Struct, frozen=True):
@@ -31,7 +31,7 @@ def plan(rows: Sequence[Row]) -> Plan:
     for row in rows:
         line = row.id if row.key is None else (row.application, row.key)
         if row.behind is not None and (row.retry_at is None or row.behind > row.retry_at):
-            held.append(Kept(row.id, row.attempts, row.behind, WAITS))
+            held.append(Kept(row.id, row.attempts, row.behind, "waits for an earlier event of its key"))
         elif line in left or (row.event_id is not None and (row.application, row.event_id) in events):
             left.add(line)
         else:

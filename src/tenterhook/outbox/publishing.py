@@ -12,7 +12,7 @@ from tenterhook.clock import DAY, MINUTE, SECOND, Clock
 from tenterhook.errors import Conflict, IdempotencyInProgress, Invalid, NotFound, StoreUnavailable, TenterhookError
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
-from tenterhook.outbox.base import WAITS, Kept, Row
+from tenterhook.outbox.base import Kept, Row
 from tenterhook.outbox.event import Event, event_of
 from tenterhook.store.base import Remember
 
@@ -51,10 +51,13 @@ class Publisher:
         self._publish, self._clock, self.max_payload = publish, clock, max_payload
 
     async def line(self, rows: Sequence[Row]) -> Fate:
-        """Publish rows one after the other, up to the first that must be tried again; one that is refused is passed over."""
+        """Publish rows one after the other, up to the first that must be tried again; one that is refused is passed over.
+
+        What is behind it is read again, and held then.
+        """
         published: list[str] = []
         kept: list[Kept] = []
-        for number, row in enumerate(rows):
+        for row in rows:
             try:
                 await self._row(row)
             except Refused as refused:
@@ -62,18 +65,13 @@ class Publisher:
             except StoreUnavailable:
                 return Fate(published, kept, unavailable=True)
             except IdempotencyInProgress as error:
-                return Fate(published, kept + self._again(rows[number:], row.attempts, SOON, error.detail))
+                return Fate(published, [*kept, Kept(row.id, row.attempts, self._clock.now() + SOON, error.detail)])
             except Exception as error:
-                again = self._again(rows[number:], row.attempts + 1, backoff(row.attempts), _explained(row, error))
-                return Fate(published, kept + again)
+                again = self._clock.now() + backoff(row.attempts)
+                return Fate(published, [*kept, Kept(row.id, row.attempts + 1, again, _explained(row, error))])
             else:
                 published.append(row.id)
         return Fate(published, kept)
-
-    def _again(self, rows: Sequence[Row], attempts: int, wait: int, error: str) -> list[Kept]:
-        """The first of the rows is tried again after `wait`, and the others behind it."""
-        at = self._clock.now() + wait
-        return [Kept(rows[0].id, attempts, at, error), *(Kept(row.id, row.attempts, at, WAITS) for row in rows[1:])]
 
     async def _row(self, row: Row) -> None:
         """Make it a message, if it is none yet. Raises Refused, and what Hub.publish raises."""

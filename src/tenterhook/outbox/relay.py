@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tenterhook import clock
 from tenterhook.clock import HOUR, SECOND, Clock
 from tenterhook.config import ConfiguredOutbox
-from tenterhook.outbox.base import WAITS, Kept, OpenTable, Reading, Table, Unavailable
+from tenterhook.outbox.base import Kept, OpenTable, Reading, Table, Unavailable
 from tenterhook.outbox.batch import plan
 from tenterhook.outbox.publishing import Publisher
 
@@ -102,11 +102,11 @@ class Relay:
     async def _relay(self, table: Table) -> None:
         while not self._ending.is_set():
             self._wake.clear()
-            wait = await self._round(table) if await table.lead() else self.outbox.poll
+            wait = await self.round(table) if await table.lead() else self.outbox.poll
             self._well()
             await clock.until(self._wake, wait)
 
-    async def _round(self, table: Table) -> int:
+    async def round(self, table: Table) -> int:
         """Read, publish, delete; how long to wait until the next round (µs). Raises Unavailable."""
         rows = await table.take(self._reading, self._clock.now())
         if not rows:
@@ -123,9 +123,8 @@ class Relay:
 
     def _explain(self, kept: Sequence[Kept]) -> None:
         for row in kept:
-            if row.error != WAITS:
-                when = "as it is" if row.retry_at is None else "yet"
-                self._tell(f"the row {row.id}, and perhaps others, cannot be published {when}: {row.error}", row.error)
+            when = "as it is" if row.retry_at is None else "yet"
+            self._tell(f"the row {row.id}, and perhaps others, cannot be published {when}: {row.error}", row.error)
 
     def _tell(self, text: str, subject: str) -> None:
         """Write to the log, unless it was told of the subject within the hour."""
