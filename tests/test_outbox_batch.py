@@ -58,6 +58,13 @@ def test_a_row_behind_one_that_waits_is_held() -> None:
     assert [(kept.id, kept.attempts, kept.retry_at) for kept in planned.held] == [("a", 0, NOW), ("b", 2, NOW + 1)]
 
 
+def test_a_row_behind_one_that_is_held_is_held() -> None:
+    """Even if somebody has hurried both of them."""
+    planned = plan([row("a", key="k", retry_at=0, behind=NOW), row("b", key="k", retry_at=0, behind=0)])
+    assert planned.lines == []
+    assert [(kept.id, kept.retry_at) for kept in planned.held] == [("a", NOW), ("b", NOW)]
+
+
 def test_a_row_behind_one_that_is_read_with_it_is_tried() -> None:
     assert lines(row("a", key="k", retry_at=NOW), row("b", key="k", retry_at=NOW, behind=NOW)) == ["ab"]
 
@@ -180,6 +187,13 @@ class World:
         )
         self.written.append((app, key, columns["payload"], good))
 
+    def hurry(self) -> None:
+        """Somebody wants a row to be tried now, whoever is before it."""
+        number = self.random.randrange(len(self.written) + 1)
+        self.database.execute(
+            "UPDATE tenterhook_outbox SET retry_at = 0 WHERE id = ? AND retry_at IS NOT NULL", (f"out_{number:027}",)
+        )
+
     async def round(self) -> None:
         try:
             await self.relay.round(self.table)
@@ -187,13 +201,15 @@ class World:
             self.clock.at += SECOND
 
     async def run(self) -> None:
-        for _ in range(60):
-            match self.random.randrange(4):
-                case 0 | 1:
+        for _ in range(80):
+            match self.random.randrange(9):
+                case 0 | 1 | 2 | 3:
                     self.write()
-                case 2:
+                case 4 | 5:
                     await self.round()
-                case 3:
+                case 6:
+                    self.hurry()
+                case _:
                     self.clock.at += self.random.choice([1, SECOND, 7 * SECOND, MINUTE])
         self.script.applications.add("later")
         self.script.faults = False

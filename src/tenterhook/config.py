@@ -97,7 +97,7 @@ class ConfiguredOutbox(Masked, frozen=True, kw_only=True):
     database: str
     table: str = outbox_schema.TABLE
     poll: int = SECOND
-    batch: int = 200
+    batch: int = 1_000
     line: int = 0
 
 

@@ -17,7 +17,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """A row as it was read; nothing in it is checked, as any program may have written it.
 
     `payload` is None where it has more bytes (`size`) than were asked for. `retry_at` is None as long as nothing went
-    wrong. `behind` is the latest `retry_at` of earlier rows of the same application and key.
+    wrong. `behind` is the `retry_at` of the nearest earlier row of the same application and key that has one.
     """
 
     id: str

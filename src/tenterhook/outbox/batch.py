@@ -20,18 +20,21 @@ class Plan(Struct, frozen=True):
 def plan(rows: Sequence[Row]) -> Plan:
     """`rows` in the order in which they were read: of each key in order.
 
-    A row whose predecessor waits is not tried, and gets the predecessor's instant. So the instants of a key never decrease
+    A row whose predecessor waits is not tried, and gets the predecessor's instant. So the instants of a key do not decrease
     along its positions, and whatever is read of a key by instant, then by position, is its beginning. Of the rows that
     tell of the same event by its id, one is tried at a time.
     """
     lines: dict[object, list[Row]] = {}
     held: list[Kept] = []
+    waiting: dict[object, int] = {}
     events: set[tuple[str, str]] = set()
     left: set[object] = set()
     for row in rows:
         line = row.id if row.key is None else (row.application, row.key)
         if row.behind is not None and (row.retry_at is None or row.behind > row.retry_at):
-            held.append(Kept(row.id, row.attempts, row.behind, "waits for an earlier event of its key"))
+            waiting[line] = max(row.behind, waiting.get(line, 0))
+        if line in waiting:
+            held.append(Kept(row.id, row.attempts, waiting[line], "waits for an earlier event of its key"))
         elif line in left or (row.event_id is not None and (row.application, row.event_id) in events):
             left.add(line)
         else:

@@ -27,8 +27,8 @@ READ_BYTES = 16 << 20
 """How many bytes of payloads are held in memory for one outbox, about: one payload may exceed it."""
 REOPEN_FIRST, REOPEN_LAST = SECOND, 30 * SECOND
 STOP_SECONDS = 5
-TOLD = HOUR
-"""How long the log is not told the same of an outbox again."""
+TOLD, MOST_TOLD = HOUR, 100
+"""How long the log is not told the same of an outbox again, and how many different things it is told in that time."""
 
 
 class Relays:
@@ -130,7 +130,7 @@ class Relay:
         """Write to the log, unless it was told of the subject within the hour."""
         now = self._clock.now()
         self._told = {known: at for known, at in self._told.items() if now - at < TOLD}
-        if subject not in self._told:
+        if subject not in self._told and len(self._told) < MOST_TOLD:
             self._told[subject] = now
             log.warning("outbox %s: %s", self.outbox.name, text)
 

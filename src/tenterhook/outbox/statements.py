@@ -21,8 +21,8 @@ WITH found AS (
 )
 SELECT id, application, event_type, CASE WHEN size <= {p}3 THEN payload END AS payload, size, key, event_id, channels, tags,
     attempts, retry_at,
-    (SELECT max(ahead.retry_at) FROM {table} AS ahead WHERE ahead.application = summed.application
-        AND ahead.key = summed.key AND ahead.position < summed.position AND ahead.retry_at IS NOT NULL) AS behind
+    (SELECT ahead.retry_at FROM {table} AS ahead WHERE ahead.application = summed.application AND ahead.key = summed.key
+        AND ahead.position < summed.position AND ahead.retry_at IS NOT NULL ORDER BY ahead.position DESC LIMIT 1) AS behind
 FROM summed WHERE coalesce(loaded, 0) < {p}4 ORDER BY retry_at NULLS LAST, position
 """
 _DELETE = "DELETE FROM {table} WHERE id IN ({ids})"
