@@ -20,8 +20,9 @@ LAYERS: list[list[str]] = [
     ["model", "ids", "errors", "clock", "units", "setting_kinds", "settings"],
     # rules: pure
     [
-        "addresses", "config", "config_keys", "engine", "headers", "markup", "outbox", "providers", "receive", "routing",
-        "signing", "templates", "tokens", "toml_lines", "urls", "vault", "senders.retry_after",
+        "addresses", "config", "config_keys", "engine", "environment", "event_type_changes", "headers", "markup",
+        "openapi_import", "outbox", "providers", "receive", "routing", "schemas", "signing", "templates", "tokens",
+        "toml_lines", "urls", "vault", "yaml_text", "senders.retry_after",
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server"],

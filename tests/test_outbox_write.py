@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import asyncpg
 import msgspec
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from tenterhook import outbox
-from tenterhook.api import shapes
+from tenterhook.api import messages, shapes
 from tenterhook.errors import Invalid
 from tenterhook.ids import is_id
 from tenterhook.outbox import event
@@ -246,9 +246,17 @@ def test_bad_tables_are_refused(table: str, database: sqlite3.Connection) -> Non
         outbox.write(database, "acme", "invoice.paid", {}, table=table)
 
 
+def limits(annotation: Any) -> tuple[int, int, str]:
+    [meta] = annotation.__metadata__
+    return meta.min_length, meta.max_length, meta.pattern
+
+
 def test_the_limits_are_those_of_the_api() -> None:
-    assert (event.Name, event.Channel, event.Tag) == (shapes.Name, shapes.Channel, shapes.Tag)
-    assert shapes.Uid == event.Name
+    assert limits(event.Name) == limits(shapes.Name) == limits(shapes.Uid)
+    assert limits(event.Channel) == limits(shapes.Channel)
+    assert limits(event.Tag) == limits(shapes.Tag)
+    [key, _] = get_args(get_type_hints(messages.MessageIn, include_extras=True)["ordering_key"])
+    assert limits(event.Key) == limits(key)
 
 
 def test_what_cannot_be_sent_is_refused_before_it_is_awaited(postgres_url: str) -> None:

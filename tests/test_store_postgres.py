@@ -9,10 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from tenterhook.clock import HOUR, SECOND, SystemClock
+from tenterhook.engine.committer import Committer
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Health, Message, State
+from tenterhook.observe import Instrument
 from tenterhook.store import postgres_schema, schema
 from tenterhook.store.base import (
     Accept,
@@ -43,6 +45,7 @@ from tests.contracts.store import (
     new_received,
     new_source,
 )
+from tests.wire import Wire
 
 VAULT = Vault([b"0" * 32])
 
@@ -218,6 +221,51 @@ async def test_hints_reach_other_nodes(pair: Pair, app: Application) -> None:
     assert await next_hint() == Hint("due", endpoint.id)
     await pair[1].save_endpoint(app.id, endpoint)
     assert {(await next_hint()).topic for _ in range(2)} == {"application", "endpoint"}
+
+
+# round trips
+
+
+async def test_a_batch_is_one_round_trip_whatever_is_in_it(postgres_url: str) -> None:
+    async with Wire(postgres_url) as wire:
+        store = await PostgresStore.open(wire.url, VAULT)
+        app, plain = new_app(), new_endpoint(new_app())
+        endpoint, line = replace(plain, app=app.id), new_endpoint(app, ordered=True)
+        for create in (store.create_application(app), *(store.create_endpoint(app.id, e) for e in (endpoint, line))):
+            await create
+        source = new_source(app)
+
+        async def everything() -> None:
+            messages = [new_message(app, event_id=new_message(app).id) for _ in range(100)]
+            accepts = [
+                Accept(m, (new_delivery(m, endpoint), new_delivery(m, line)), new_received(source, m)) for m in messages
+            ]
+            claims = [Claim(e.id, 50, NOW, 5, NOW + LEASE) for e in (endpoint, line)]
+            pages = [page for page in await store.commit([*accepts, *claims]) if isinstance(page, Page)]
+            held = [c.delivery for page in pages for c in page.claimed]
+            ends = [Settlement(step(d, "delivered"), d.lease, new_attempt(d), Health(), next_lease=8) for d in held]
+            assert all(isinstance(done, Settled) and done.kept for done in await store.commit(ends))
+
+        await everything()  # connects, and prepares the two statements
+        before = wire.round_trips
+        await everything()
+        assert wire.round_trips - before == 2
+        await store.close()
+
+
+async def test_under_load_a_message_costs_a_small_part_of_a_round_trip(postgres_url: str) -> None:
+    async with Wire(postgres_url) as wire:
+        store = await PostgresStore.open(wire.url, VAULT)
+        app = new_app()
+        await store.create_application(app)
+        committer = Committer(store, Instrument())
+        committer.start()
+        await committer.accept(Accept(new_message(app)))
+        before = wire.round_trips
+        await asyncio.gather(*(committer.accept(Accept(new_message(app))) for _ in range(1_000)))
+        assert wire.round_trips - before <= 3
+        await committer.close()
+        await store.close()
 
 
 # the schema, and who may use it

@@ -1,5 +1,6 @@
 """Every error that a caller may see: one base class, a code, an HTTP status; the docstring is the message."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -24,6 +25,21 @@ class Invalid(TenterhookError):
         super().__init__(detail)
         self.loc = loc
         self.kind = kind
+
+    def places(self) -> "list[tuple[tuple[str, ...], str, str]]":
+        """What is wrong where: (loc, words, kind)."""
+        return [(self.loc, self.detail, self.kind)]
+
+
+class InvalidPayload(Invalid):
+    """The payload does not fit the JSON Schema of its event type."""
+
+    def __init__(self, problems: "Sequence[tuple[tuple[str, ...], str]]") -> None:
+        super().__init__("; ".join(words for _, words in problems), ("body", "payload"))
+        self._problems = problems
+
+    def places(self) -> "list[tuple[tuple[str, ...], str, str]]":
+        return [(("body", "payload", *place), words, self.kind) for place, words in self._problems]
 
 
 class BadRequest(TenterhookError):

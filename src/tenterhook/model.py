@@ -117,7 +117,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`."""
+    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
+
+    It is not sent before `deliver_at`.
+    """
 
     id: str
     app: str
@@ -130,6 +133,7 @@ class Message(Struct, frozen=True, kw_only=True):
     order_key: str | None = None
     source: str | None = None
     created_at: int
+    deliver_at: int | None = None
     expired: bool = False
 
 
@@ -273,12 +277,20 @@ class Received(Struct, frozen=True, kw_only=True):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """A bearer token of the API: `scope` is admin, application or read-only; `app` limits it to one application."""
+    """A bearer token of the API: `scope` is admin, application or read-only; `app` limits it to one application.
+
+    `portal` marks one that was made for a visit to the portal, perhaps under the name `session`; it is forgotten when it
+    has expired. `capabilities` None is all of them. `feature_flags` open the event types behind those flags.
+    """
 
     id: str
     name: str
     scope: str
     app: str | None = None
+    portal: bool = False
+    session: str | None = None
+    capabilities: tuple[str, ...] | None = None
+    feature_flags: tuple[str, ...] = ()
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None

@@ -72,6 +72,7 @@ class Stats(Instrument):
         self.failed = 0
         self.lost_leases = 0
         self.signals: dict[str, int] = {}
+        self.invalid: dict[str, int] = {}
         self.attempt_seconds = Histogram()
         self.delivery_seconds = Histogram()
         self.batch_sizes = Histogram(_BATCH)
@@ -83,6 +84,10 @@ class Stats(Instrument):
     def request_received(self, provider: str, verdict: str) -> None:
         """A webhook reached a source."""
         self.received[provider, verdict] = self.received.get((provider, verdict), 0) + 1
+
+    def payload_invalid(self, event_type: str) -> None:
+        """A message was accepted although its payload does not fit the schema of its event type."""
+        self.invalid[event_type] = self.invalid.get(event_type, 0) + 1
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         outcome = attempt.outcome
@@ -126,6 +131,8 @@ class StatsCollector(Collector):
         yield _labelled(
             "tenterhook_requests_received", "Requests at sources by verdict.", ("provider", "verdict"), s.received
         )
+        invalid = {(name,): count for name, count in s.invalid.items()}
+        yield _labelled("tenterhook_payloads_invalid", "Accepted payloads that do not fit.", ("event_type",), invalid)
         signals = {(kind,): count for kind, count in s.signals.items()}
         yield _labelled("tenterhook_signals", "Signals by kind.", ("kind",), signals)
         yield s.attempt_seconds.family("tenterhook_attempt_seconds", "How long attempts took.")

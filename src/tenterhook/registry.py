@@ -5,18 +5,19 @@ The store comes first: what memory knows is never more than what is on the disk.
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from random import SystemRandom
 from typing import Any
 
 from msgspec.structs import replace
 
-from tenterhook import providers, receive, signing
+from tenterhook import providers, receive, signing, tokens
 from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Application, Endpoint, Secret, Source
+from tenterhook.model import Application, Endpoint, EventType, Secret, Source, Token
 from tenterhook.store.base import Cursor, Remember, Store
 
 MOST_SECRETS = 10
@@ -70,6 +71,25 @@ class Registry:
             self._worker.dismiss(endpoint.id)
         for source in sources:
             self._catalog.forget_source(source.token)
+
+    # event types
+
+    async def create_event_type(self, event_type: EventType, remember: RememberFor = None) -> EventType:
+        """Raises EventTypeExists unless the one there is archived."""
+        await self._store.create_event_type(event_type, None if remember is None else remember(event_type))
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def save_event_type(self, event_type: EventType) -> EventType:
+        """Create or replace it."""
+        await self._store.save_event_type(event_type)
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def delete_event_type(self, name: str) -> None:
+        """Remove it for good. Raises NotFound."""
+        await self._store.delete_event_type(name)
+        self._catalog.forget_event_type(name)
 
     # endpoints
 
@@ -198,6 +218,14 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+
+async def create_token(store: Store, clock: Clock, **fields: Any) -> tuple[Token, str]:
+    """Make a token from these fields of it; its text is returned once and stored nowhere."""
+    text, now = tokens.new_token(SystemRandom()), clock.now()
+    token = Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields)
+    await store.create_token(token, tokens.hash_token(text))
+    return token, text
 
 
 def _check_source(source: Source) -> None:

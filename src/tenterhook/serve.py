@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import uvloop
 
-from tenterhook import netguard, tokens
+from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
 from tenterhook.catalog import Catalog
@@ -26,13 +26,12 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
 from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
-from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Token
+from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.outbox.databases import open_table
 from tenterhook.outbox.publishing import Publisher
 from tenterhook.outbox.relay import Relays
-from tenterhook.registry import Registry
+from tenterhook.registry import Registry, create_token
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits as ResponseLimits
@@ -90,7 +89,7 @@ class Node:
         )  # fmt: skip
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
         self.catalog = Catalog(store, self.worker.adopt)
-        limits = Limits(settings.max_received, settings.rejection_body)
+        limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
         )
@@ -131,6 +130,8 @@ class Node:
         match hint.topic:
             case "application":
                 self.catalog.forget_application(hint.about)
+            case "event_type":
+                self.catalog.forget_event_type(hint.about)
             case "token":
                 self.api.auth.forget()
             case "due":
@@ -189,20 +190,7 @@ async def first_token(store: Store, settings: Settings, clock: Clock) -> str | N
     """The text of a new admin token, if nobody could call the API otherwise: at the first start."""
     if settings.admin_token is not None or await store.list_tokens():
         return None
-    return await create_token(store, clock, "first admin", "admin", None, None)
-
-
-async def create_token(
-    store: Store, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
-) -> str:
-    """Make a token; its text is returned once and stored nowhere."""
-    text = tokens.new_token(SystemRandom())
-    now = clock.now()
-    token = Token(
-        id=IdMaker().new(PREFIXES["token"], now), name=name, scope=scope, app=app, created_at=now, expires_at=expires_at
-    )
-    await store.create_token(token, tokens.hash_token(text))
-    return text
+    return (await create_token(store, clock, name="first admin", scope="admin"))[1]
 
 
 @asynccontextmanager

@@ -156,6 +156,12 @@ class Settings(Masked, frozen=True, kw_only=True):
         _POLICY.disable_after
     )
     max_payload: Annotated[int, size(1, 1 << 30), "The largest message that the API accepts."] = 1 << 20
+    validate_payloads: Annotated[
+        str,
+        choice("off", "warn", "reject"),
+        "What happens to a message whose payload does not fit the JSON Schema of its event type: nothing, a line in the"
+        " log, or a refusal.",
+    ] = "off"
     max_received: Annotated[int, size(1, 1 << 30), "The largest request that a source accepts."] = 25 << 20
     # at least what the words of a chat service need: they say whether it took the message
     max_response: Annotated[int, size(1 << 10, 64 << 20), "How much of an answer is kept with its attempt."] = 16 << 10

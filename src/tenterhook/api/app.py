@@ -13,6 +13,7 @@ from tenterhook.api import (
     about,
     applications,
     attempts,
+    authentication,
     endpoint_parts,
     endpoints,
     event_types,
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 1 << 20
 ROUTES: list[Route] = [
     *applications.ROUTES,
+    *authentication.ROUTES,
     *event_types.ROUTES,
     *endpoints.ROUTES,
     *endpoint_parts.ROUTES,

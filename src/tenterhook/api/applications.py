@@ -11,7 +11,7 @@ from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import In, Metadata, Out, Rate, Time, Title, Uid, given, instant, metadata_of, uid_of, unset
-from tenterhook.errors import Conflict, Managed, NotFound
+from tenterhook.errors import Conflict, Invalid, Managed, NotFound
 from tenterhook.model import Application
 
 if TYPE_CHECKING:
@@ -111,6 +111,27 @@ async def create(api: "Api", call: Call) -> Response:
             return json_response(200, shown(there))
 
     return await api.idempotency.creating(call, 201, made, shown)
+
+
+async def found_or_made(api: "Api", ref: str, given: ApplicationIn | None) -> Application:
+    """The application of a path; where there is none, `given` makes it, if it has this very uid.
+
+    Raises NotFound, and Invalid with the types that the wire API has for these two.
+    """
+    try:
+        return await api.registry.application(ref)
+    except NotFound:
+        if given is None:
+            raise
+    loc = ("body", "application", "uid")
+    if given.uid is None:
+        raise Invalid("an application to be made here needs a uid", loc, "application_uid_missing")
+    if given.uid != ref:
+        raise Invalid("the uid must be the one in the path", loc, "application_uid_mismatch")
+    try:
+        return await api.registry.create_application(**given.fields())
+    except Conflict:  # somebody else was faster
+        return await api.registry.application(ref)
 
 
 async def get(api: "Api", call: Call) -> Response:

@@ -17,6 +17,7 @@ from tenterhook.clock import MILLISECOND
 from tenterhook.errors import Conflict, NotFound
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Result, State, Timing, Trigger
 from tenterhook.store.base import Cursor
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -355,7 +356,7 @@ ROUTES = [
     Route("GET", _MSG + "/endpoint", destinations, "v1.message-attempt.list-attempted-destinations",
           "List the endpoints of a message", {200: ListResponse[MessageEndpointOut]}, query=PAGE),
     Route("POST", _MSG + "/endpoint/{endpoint_id}/resend", resend, "v1.message-attempt.resend", "Send a message again",
-          {202: EmptyResponse}),
+          {202: EmptyResponse}, capability=Capability.CREATE_ATTEMPTS),
     Route("POST", _MSG + "/endpoint/{endpoint_id}/cancel", cancel, "v1.message-attempt.cancel",
-          "Cancel a pending delivery", {204: None}),
+          "Cancel a pending delivery", {204: None}, capability=Capability.CREATE_ATTEMPTS),
 ]  # fmt: skip

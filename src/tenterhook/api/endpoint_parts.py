@@ -14,6 +14,7 @@ from tenterhook.clock import DAY, MINUTE, SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import SENSITIVE, check_headers
 from tenterhook.model import Endpoint
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -211,9 +212,9 @@ async def replay_missing(api: "Api", call: Call) -> Response:
 _ONE = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 ROUTES = [
     Route("GET", _ONE + "/secret", get_secret, "v1.endpoint.get-secret", "Read the signing secret",
-          {200: EndpointSecretOut}),
+          {200: EndpointSecretOut}, capability=Capability.VIEW_SECRET),
     Route("POST", _ONE + "/secret/rotate", rotate_secret, "v1.endpoint.rotate-secret", "Rotate the signing secret",
-          {200: EndpointSecretOut, 204: None}, body=EndpointSecretRotateIn),
+          {200: EndpointSecretOut, 204: None}, body=EndpointSecretRotateIn, capability=Capability.MANAGE_SECRET),
     Route("GET", _ONE + "/headers", get_headers, "v1.endpoint.get-headers", "Read the custom headers",
           {200: EndpointHeadersOut}),
     Route("PUT", _ONE + "/headers", put_headers, "v1.endpoint.set-headers", "Replace the custom headers", {204: None},
@@ -221,7 +222,7 @@ ROUTES = [
     Route("PATCH", _ONE + "/headers", patch_headers, "v1.endpoint.patch-headers", "Change custom headers", {204: None},
           body=EndpointHeadersPatchIn),
     Route("POST", _ONE + "/recover", recover, "v1.endpoint.recover", "Send failed messages again", {202: TaskOut},
-          body=WindowIn),
+          body=WindowIn, capability=Capability.CREATE_ATTEMPTS),
     Route("POST", _ONE + "/replay-missing", replay_missing, "v1.endpoint.replay-missing",
-          "Send messages that were never sent", {202: TaskOut}, body=WindowIn),
+          "Send messages that were never sent", {202: TaskOut}, body=WindowIn, capability=Capability.CREATE_ATTEMPTS),
 ]  # fmt: skip

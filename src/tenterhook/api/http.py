@@ -70,7 +70,7 @@ async def send_response(send: Send, response: Response) -> None:
 def error_response(error: TenterhookError) -> Response:
     """Every error is a JSON object, of one shape for 422 and of another for the rest."""
     if isinstance(error, Invalid):
-        return json_response(422, InvalidOut([Problem(error.loc, error.detail, error.kind)]))
+        return json_response(422, InvalidOut([Problem(*place) for place in error.places()]))
     response = json_response(error.status, ErrorOut(error.code, error.detail))
     if error.status == 503:
         response.headers = (*response.headers, (b"retry-after", b"1"))

@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from tenterhook.api import lists
+from tenterhook.api import applications, lists
+from tenterhook.api.applications import ApplicationIn
 from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.idempotency import replay
 from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, unset
+from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
+from tenterhook.clock import HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft
 from tenterhook.model import Message
 from tenterhook.store.base import Cursor
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -43,17 +46,15 @@ class MessageIn(In):
     event_id: Uid | None = None
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
     tags: Annotated[list[Tag], Meta(max_length=5)] | None = None
-    ordering_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    ordering_key: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x08]*\Z")] | None = None
     transformations_params: RawBody | None = None
-    application: Raw | None = None
+    application: ApplicationIn | None = None
     deliver_at: Time | None = None
     payload_retention_period: int | None = None
     payload_retention_hours: int | None = None
 
 
 _NOT_YET = {
-    "application": "create the application first",
-    "deliver_at": "a message is sent at once",
     "payload_retention_period": "payloads are kept",
     "payload_retention_hours": "payloads are kept",
 }
@@ -71,13 +72,16 @@ class MessageOut(Out):
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     ordering_key: str | UnsetType = UNSET
+    deliver_at: Time | UnsetType = UNSET
 
 
 _raw = msgspec.json.Decoder(Raw)
 _EMPTY = Raw(b"{}")
+SOONEST, LATEST = MINUTE, 24 * HOUR
+"""How far ahead `deliverAt` may be."""
 
 
-def draft_of(given: MessageIn) -> Draft:
+def draft_of(given: MessageIn, now: int) -> Draft:
     """Raises Invalid."""
     for field, why in _NOT_YET.items():
         if getattr(given, field) is not None:
@@ -108,7 +112,16 @@ def draft_of(given: MessageIn) -> Draft:
         channels=tuple(given.channels or ()),
         tags=tuple(given.tags or ()),
         order_key=given.ordering_key,
+        deliver_at=None if given.deliver_at is None else _deliver_at(given.deliver_at, now),
     )
+
+
+def _deliver_at(text: str, now: int) -> int:
+    """Raises Invalid for an instant that is not a minute to a day away."""
+    chosen = instant_in(text, "deliverAt")
+    if not now + SOONEST <= chosen <= now + LATEST:
+        raise Invalid("deliverAt must be at least one minute and at most 24 hours ahead", ("body", "deliverAt"))
+    return chosen
 
 
 def _is_utf_8(data: bytes) -> bool:
@@ -143,17 +156,43 @@ def shown(message: Message, with_content: bool) -> MessageOut:
         channels=message.channels or None,
         tags=message.tags or None,
         ordering_key=unset(message.order_key),
+        deliver_at=UNSET if message.deliver_at is None else instant(message.deliver_at),
     )
+
+
+class MessagePrecheckIn(In):
+    """What a message would be."""
+
+    event_type: Name
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
+
+
+class MessagePrecheckOut(Out):
+    """Whether any enabled endpoint would get it."""
+
+    active: bool
+
+
+async def precheck(api: "Api", call: Call) -> Response:
+    """Whether it is worth to make the payload."""
+    given = await call.json(MessagePrecheckIn)
+    wanted = await api.hub.wanted(call.params["app_id"], given.event_type, tuple(given.channels or ()))
+    return json_response(200, MessagePrecheckOut(wanted))
 
 
 async def create(api: "Api", call: Call) -> Response:
     """Publish a message: 202 when it is on the disk."""
     key = await api.idempotency.begin(call)
     try:
-        draft = draft_of(await call.json(MessageIn))
+        given = await call.json(MessageIn)
+        draft = draft_of(given, api.clock.now())
         with_content = call.query[WITH_CONTENT]
         remember = None if key is None else key.remember(202, lambda message: shown(message, with_content))
-        published = await api.hub.publish(call.params["app_id"], draft, remember)
+        try:
+            published = await api.hub.publish(call.params["app_id"], draft, remember)
+        except NotFound:
+            app = await applications.found_or_made(api, call.params["app_id"], given.application)
+            published = await api.hub.publish(app.id, draft, remember)
         if key is not None and published.remembered is not None:
             return replay(key, published.remembered)
         return json_response(202, shown(published.message, with_content))
@@ -222,6 +261,9 @@ async def get(api: "Api", call: Call) -> Response:
 _ALL = "/api/v1/app/{app_id}/msg"
 _ONE = _ALL + "/{msg_id}"
 ROUTES = [
+    Route("POST", "/api/v1/app/{app_id}/msg/precheck/active", precheck, "v1.message.precheck",
+          "Ask whether anybody wants a message", {200: MessagePrecheckOut}, Access.ORGANISATION, body=MessagePrecheckIn,
+          capability=Capability.VIEW),
     Route("POST", _ALL, create, "v1.message.create", "Publish a message", {202: MessageOut}, Access.ORGANISATION,
           query=(WITH_CONTENT,), body=MessageIn),
     Route("GET", _ALL, listing, "v1.message.list", "List messages", {200: ListResponse[MessageOut]},

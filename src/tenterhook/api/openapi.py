@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations. `python -m tenterhook.api.openapi` prints it.
+"""The OpenAPI 3.1 document, made from the table of operations.
 
 Descriptions are the docstrings of the handlers, models and errors; limits are those that the models check.
 """
@@ -8,7 +8,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -36,13 +35,15 @@ CALLERS = {
     Access.PUBLIC: "Needs no token.",
 }
 
+SUCCESSES = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content"}
+
 ERRORS: list[tuple[type[TenterhookError], Callable[[Route], bool]]] = [
     (errors.BadRequest, lambda route: bool(route.query) or route.takes_key),
     (errors.Unauthenticated, lambda route: route.access is not Access.PUBLIC),
-    (errors.Forbidden, lambda route: route.access is Access.ORGANISATION or route.write),
+    (errors.Forbidden, lambda route: route.access is not Access.PUBLIC),
     (errors.NotFound, lambda route: "{" in route.path),
     (errors.Conflict, lambda route: route.write),
-    (errors.TooLarge, lambda route: route.write),
+    (errors.TooLarge, lambda route: route.write or route.body is not None),
     (errors.Invalid, lambda route: bool(route.query) or route.body is not None),
     (errors.IdempotencyInProgress, lambda route: route.takes_key),
     (errors.TenterhookError, lambda route: True),
@@ -131,7 +132,7 @@ def _operation(route: Route, shared: list[Parameter[Any]]) -> Json:
 
 def _success(route: Route, status: int) -> Json:
     model = route.answers[status]
-    response: Json = {"description": HTTPStatus(status).phrase}
+    response: Json = {"description": SUCCESSES[status]}
     if route.takes_key:
         response["headers"] = {"idempotent-replayed": _to("headers", "idempotent-replayed")}
     return response if model is None else response | {"content": _content(model)}
@@ -236,13 +237,3 @@ def _portable(schema: Any) -> Any:
     if isinstance(kept.get("pattern"), str):
         kept["pattern"] = kept["pattern"].replace(r"\Z", "$")
     return kept
-
-
-def main() -> None:
-    from tenterhook.api.app import ROUTES
-
-    sys.stdout.buffer.write(encoded(ROUTES))
-
-
-if __name__ == "__main__":
-    main()

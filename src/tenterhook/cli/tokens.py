@@ -62,17 +62,16 @@ def create(
         raise Invalid("--expires must be longer than 0s")
 
     async def make(store: "Store") -> str:
-        from tenterhook.serve import create_token
+        from tenterhook.registry import create_token
 
-        clock, app_id = SystemClock(), None
+        clock, app_id = store.clock, None
         if application is not None:
             found = await store.get_application(application)
             if found is None:
                 raise Invalid(f"there is no application {application!r}")
             app_id = found.id
-        return await create_token(
-            store, clock, name, chosen.value, app_id, None if span is None else clock.now() + span
-        )
+        expires_at = None if span is None else clock.now() + span
+        return (await create_token(store, clock, name=name, scope=chosen.value, app=app_id, expires_at=expires_at))[1]
 
     text = _with_store(config, database, make)
     emit({"token": text, "scope": chosen.value, "name": name}, text, as_json)

@@ -181,7 +181,8 @@ class Worker:
 
     def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
         lane = self._lanes.get(endpoint.id)
-        leased = lane is not None and self._takes_more and lane.admits(now)
+        start = max(now, message.deliver_at or 0)
+        leased = start == now and lane is not None and self._takes_more and lane.admits(now)
         if leased and lane is not None:
             lane.reserved += 1
             self._memory.hold(message)
@@ -190,11 +191,11 @@ class Worker:
             endpoint=endpoint.id,
             app=message.app,
             state=State.LEASED if leased else State.DUE,
-            due_at=now + self._policy.lease if leased else now,
+            due_at=now + self._policy.lease if leased else start,
             lease=self._new_lease() if leased else 0,
             order_key=(message.order_key or "") if endpoint.ordered else None,
             created_at=now,
-            expires_at=now + (endpoint.lifetime or self._policy.lifetime),
+            expires_at=start + (endpoint.lifetime or self._policy.lifetime),
         )
 
     @property

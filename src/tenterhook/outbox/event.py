@@ -11,8 +11,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[a-zA-Z0-9\-
 """An application, an event type, or an event id."""
 Channel = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9\-_.:+]+\Z")]
 Tag = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9\-_./\\#]+\Z")]
-Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]+\Z")]
-"""Any text that a text column of PostgreSQL can hold."""
+Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x08]*\Z")]
 
 
 class Event(Struct, frozen=True, kw_only=True):

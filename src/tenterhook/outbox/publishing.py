@@ -92,6 +92,8 @@ class Publisher:
             found = (await self._publish(event.application, draft, remember)).remembered
         except NotFound:
             raise NotFound(f"there is no application {event.application!r}") from None
+        except Invalid as wrong:
+            raise Refused(wrong.detail) from None
         except Conflict:
             if event.event_id is None:
                 return  # nobody else gives a message the id of a row: it is the message that an earlier try has left

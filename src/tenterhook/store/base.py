@@ -232,7 +232,10 @@ class Store(Protocol):
         """Cancel what is pending for an endpoint that is gone; how many there were."""
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        """Forget expired idempotency keys and all but the newest rejections of each source; how many rows went."""
+        """Forget expired idempotency keys and visits to the portal, and all but the newest rejections of each source.
+
+        Returns how many rows went.
+        """
 
     async def counts(self) -> Counts:
         """For metrics."""
@@ -365,10 +368,13 @@ class Store(Protocol):
         """The token with this hash, revoked or not."""
 
     async def list_tokens(self) -> list[Token]:
-        """All of them, by id."""
+        """All but those of visits to the portal, by id."""
 
     async def revoke_token(self, token: str, now: int) -> None:
         """Raises NotFound."""
+
+    async def expire_tokens(self, app: str, sessions: Sequence[str] | None, end: int) -> int:
+        """Let the tokens of an application end at `end` at the latest, or only those of some sessions; how many."""
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""

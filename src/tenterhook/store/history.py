@@ -236,6 +236,9 @@ def prune(now: int, rejections_kept: int, limit: int) -> Verb[int]:
     gone = yield from change(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires_at <= ? LIMIT ?)", now, limit
     )
+    gone += yield from change(
+        "DELETE FROM token WHERE id IN (SELECT id FROM token WHERE drop_at <= ? ORDER BY drop_at LIMIT ?)", now, limit
+    )
     for (source,) in (yield from select("SELECT DISTINCT source FROM received WHERE verdict = 'rejected'")):
         gone += yield from change(
             "DELETE FROM received WHERE source = ? AND id IN (SELECT id FROM received WHERE source = ?"

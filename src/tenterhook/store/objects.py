@@ -4,6 +4,8 @@ Whatever changes how messages of an application are routed or received raises th
 that plans with an outdated picture is found out (`base.Accept`).
 """
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec.structs import replace
 
@@ -271,8 +273,14 @@ def find_source(vault: Vault, token: str) -> Verb[Source | None]:
 
 def create_token(token: Token, token_hash: bytes) -> Verb[None]:
     yield from change(
-        "INSERT INTO token (id, hash, document) VALUES (?, ?, ?)", token.id, token_hash, msgspec.json.encode(token)
-    )
+        "INSERT INTO token (id, hash, app, drop_at, document) VALUES (?, ?, ?, ?, ?)",
+        token.id, token_hash, token.app, _drop_at(token), msgspec.json.encode(token),
+    )  # fmt: skip
+
+
+def _drop_at(token: Token) -> int | None:
+    """Visits to the portal come and go; what an operator made stays in the list."""
+    return token.expires_at if token.portal else None
 
 
 def find_token(token_hash: bytes) -> Verb[Token | None]:
@@ -281,7 +289,8 @@ def find_token(token_hash: bytes) -> Verb[Token | None]:
 
 
 def list_tokens() -> Verb[list[Token]]:
-    return [_token(row[0]) for row in (yield from select("SELECT document FROM token ORDER BY id"))]
+    found = yield from select("SELECT document FROM token WHERE drop_at IS NULL ORDER BY id")
+    return [_token(row[0]) for row in found]
 
 
 def revoke_token(token: str, now: int) -> Verb[None]:
@@ -289,6 +298,21 @@ def revoke_token(token: str, now: int) -> Verb[None]:
     if found is None:
         raise NotFound
     there = _token(found[0])
-    revoked = there if there.revoked_at is not None else replace(there, revoked_at=now)
-    yield from change("UPDATE token SET document = ? WHERE id = ?", msgspec.json.encode(revoked), token)
-    yield Tell("token", token)
+    yield from _save_token(there if there.revoked_at is not None else replace(there, revoked_at=now))
+
+
+def expire_tokens(app: str, sessions: Sequence[str] | None, end: int) -> Verb[int]:
+    found = yield from select("SELECT document FROM token WHERE app = ? ORDER BY id", app)
+    living = [
+        token for token in (_token(row[0]) for row in found) if token.expires_at is None or token.expires_at > end
+    ]
+    ended = [token for token in living if sessions is None or token.session in sessions]
+    for token in ended:
+        yield from _save_token(replace(token, expires_at=end))
+    return len(ended)
+
+
+def _save_token(token: Token) -> Verb[None]:
+    text = "UPDATE token SET drop_at = ?, document = ? WHERE id = ?"
+    yield from change(text, _drop_at(token), msgspec.json.encode(token), token.id)
+    yield Tell("token", token.id)

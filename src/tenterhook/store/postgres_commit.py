@@ -28,7 +28,7 @@ DEFINITIONS = re.sub(r"\{(clock|lock|settle|accept|claim)\}", lambda found: _NAM
 INSTALLED = f"SELECT to_regproc('{_NAMES['claim']}') IS NOT NULL"
 
 _SETTLE = 11 + 23 + 7 + 5 + 6
-_ACCEPT = 4 + 7 + 4 + 4 + 12 + 14 + 14 + 2
+_ACCEPT = 4 + 7 + 4 + 4 + 13 + 14 + 14 + 2
 _CLAIM = 8
 _DELIVERY, _MESSAGE = 9, 22
 """Where the columns of a delivery and a message begin in an answer."""
@@ -85,7 +85,7 @@ class Batch:
             min((r.made_at for _, r in remember), default=0),
             *_columns(((n, app, event_id, message) for app, event_id, message, n in named), 4),
             *_columns(((n, source, key, message) for source, key, message, n in keyed), 4),
-            *_columns(((n, *rows.message_row(m)) for n, m in messages), 12),
+            *_columns(((n, *rows.message_row(m)) for n, m in messages), 13),
             *_columns(((n, *rows.delivery_row(d)) for n, d in deliveries), 14),
             *_columns(((n, *rows.received_row(r)) for n, r in received), 14),
             any(d.order_key is not None for _, d in deliveries),

@@ -147,7 +147,7 @@ BEGIN
             'promoted', line.n, NULL::text, 0::bigint, e.updated_at, NULL::bigint, NULL::bigint, NULL::bytea,
             NULL::bytea, d.message, d.endpoint, d.app, d.state, d.due_at, d.lease, d.attempts, d.step, d.order_key,
             d.trigger, d.resume_at, d.created_at, d.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at
+            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at
         FROM delivery AS d
         LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
@@ -168,6 +168,7 @@ CREATE FUNCTION {accept}(
     -- messages
     m_n int[], m_id text[], m_app text[], m_event_type text[], m_payload bytea[], m_content_type text[],
     m_event_id text[], m_channels text[], m_tags text[], m_order_key text[], m_source text[], m_created_at bigint[],
+    m_deliver_at bigint[],
     -- deliveries
     d_n int[], d_message text[], d_endpoint text[], d_app text[], d_state text[], d_due_at bigint[], d_lease bigint[],
     d_attempts bigint[], d_step bigint[], d_order_key text[], d_trigger text[], d_resume_at bigint[],
@@ -289,12 +290,13 @@ BEGIN
     refused := refused || repeats;
 
     INSERT INTO message (id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source,
-        created_at)
+        created_at, deliver_at)
     SELECT v.id, v.app, v.event_type, v.payload, v.content_type, v.event_id, v.channels, v.tags, v.order_key, v.source,
-        v.created_at
+        v.created_at, v.deliver_at
     FROM unnest(m_n, m_id, m_app, m_event_type, m_payload, m_content_type, m_event_id, m_channels, m_tags, m_order_key,
-                m_source, m_created_at)
-        AS v (n, id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at)
+                m_source, m_created_at, m_deliver_at)
+        AS v (n, id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at,
+            deliver_at)
     WHERE v.n <> ALL (refused)
     ON CONFLICT (app, id) DO NOTHING;
 
@@ -405,7 +407,7 @@ BEGIN
                 NULL::bigint, NULL::bytea, NULL::bytea,
                 l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
                 l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at
+                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at
             FROM leased AS l
             LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message
             LEFT JOIN endpoint AS e ON e.id = l.endpoint

@@ -29,7 +29,9 @@ from tenterhook.vault import Vault
 
 Row = tuple[Any, ...]
 
-MESSAGE = "id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at"
+MESSAGE = (
+    "id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at, deliver_at"
+)
 DELIVERY = 'message, endpoint, app, state, due_at, lease, attempts, step, order_key, "trigger", resume_at, created_at, expires_at'
 ATTEMPT = (
     'id, app, message, endpoint, number, "trigger", started_at, result, reason, status, detail, retry_after, url, '
@@ -56,6 +58,7 @@ def message_row(m: Message) -> Row:
     return (
         m.id, m.app, _text(m.event_type), None if m.expired else m.payload, _text(m.content_type), m.event_id,
         _join(m.channels), _join(m.tags), m.order_key, m.source, m.created_at,
+        m.deliver_at,
     )  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def message(row: Sequence[Any]) -> Message:
     return Message(
         id=row[0], app=row[1], event_type=row[2], payload=row[3] or b"", content_type=row[4], event_id=row[5],
         channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
-        expired=row[3] is None,
+        deliver_at=row[11], expired=row[3] is None,
     )  # fmt: skip
 
 

@@ -70,7 +70,11 @@ MIGRATIONS = [
             source TEXT NOT NULL, dedup_key TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (source, dedup_key)
         ) WITHOUT ROWID;
         CREATE INDEX received_key_message ON received_key (message);
-        CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE token (
+            id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, app TEXT, drop_at INTEGER, document BLOB NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX token_app ON token (app, id);
+        CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
         CREATE TABLE idempotency (
             key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
             expires_at INTEGER NOT NULL
@@ -80,7 +84,8 @@ MIGRATIONS = [
         sqlite="""
         CREATE TABLE message (
             id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
-            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
+            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL,
+            deliver_at INTEGER
         );
         CREATE UNIQUE INDEX message_id ON message (app, id);
         CREATE TABLE attempt (
@@ -104,7 +109,7 @@ MIGRATIONS = [
         CREATE TABLE message (
             id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
             event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL,
-            PRIMARY KEY (app, id)
+            deliver_at INTEGER, PRIMARY KEY (app, id)
         ) PARTITION BY RANGE (id);
         CREATE TABLE message_rest PARTITION OF message DEFAULT;
 
@@ -135,7 +140,7 @@ MIGRATIONS = [
             d_attempts INTEGER, d_step INTEGER, d_order_key TEXT, d_trigger TEXT, d_resume_at INTEGER,
             d_created_at INTEGER, d_expires_at INTEGER, m_id TEXT, m_app TEXT, m_event_type TEXT, m_payload BLOB,
             m_content_type TEXT, m_event_id TEXT, m_channels TEXT, m_tags TEXT, m_order_key TEXT, m_source TEXT,
-            m_created_at INTEGER
+            m_created_at INTEGER, m_deliver_at INTEGER
         );
         """,
     ),

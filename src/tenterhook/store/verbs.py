@@ -172,5 +172,8 @@ class SharedVerbs:
     async def revoke_token(self, token: str, now: int) -> None:
         await self._write(objects.revoke_token, token, now)
 
+    async def expire_tokens(self, app: str, sessions: Sequence[str] | None, end: int) -> int:
+        return await self._write(objects.expire_tokens, app, sessions, end)
+
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
