@@ -24,7 +24,20 @@ from tenterhook.cli import main
 from tenterhook.settings import SETTINGS, Setting
 
 TIMEOUT = 30
-COMMANDS = ["", "serve", "send", "check", "demo", "version", "token", "token create", "token list", "token revoke"]
+COMMANDS = [
+    "",
+    "serve",
+    "send",
+    "check",
+    "demo",
+    "version",
+    "outbox",
+    "outbox create",
+    "token",
+    "token create",
+    "token list",
+    "token revoke",
+]
 ADMIN = "an-admin-token-of-the-tests"
 FILE = """\
 [[application]]
@@ -132,13 +145,13 @@ def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     done = run(tmp_path, *command.split(), "--help")
     assert done.code == 0
     assert done.out.startswith(f"Usage: tenterhook {command}".rstrip())
-    groups = ("", "token")
+    groups = ("", "outbox", "token")
     assert command in groups or f"Examples:\n    tenterhook {command}" in done.out
 
 
 def test_commands_are_those_listed(tmp_path: Path) -> None:
     listed = set()
-    for group in ("", "token"):
+    for group in ("", "outbox", "token"):
         text = run(tmp_path, *group.split(), "--help").out.partition("Commands:\n")[2]
         listed |= {f"{group} {name}".strip() for name in re.findall(r"^  (\S+)  ", text, re.MULTILINE)}
     assert listed == set(COMMANDS) - {""}
