@@ -531,7 +531,7 @@ def test_check_of_a_right_file(tmp_path: Path) -> None:
     (tmp_path / "tenterhook.toml").write_text('[server]\nallow_networks = ["192.0.2.0/24"]\n' + FILE)
     done = run(tmp_path, "check")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "tenterhook.toml is right: 2 applications, 0 event types, 1 source, 1 endpoint\n"
+    assert done.out == "tenterhook.toml is right: 2 applications, 0 event types, 1 source, 1 endpoint, 0 outboxes\n"
     assert json.loads(run(tmp_path, "check", "--json").out)["endpoint"] == 1
 
 

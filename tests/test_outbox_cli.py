@@ -27,7 +27,7 @@ uid = "acme"
 [[endpoint]]
 name = "audit"
 application = "acme"
-url = "http://127.0.0.1:1/hooks"
+url = "http://127.0.0.1:2/hooks"
 
 """
 OUTBOX = """\
