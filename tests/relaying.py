@@ -62,8 +62,8 @@ class Place(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def placed(path: Path, url: str, store: PostgresStore | None = None) -> AsyncIterator[Place]:
-    async with api.running(path, store) as server:
+async def placed(path: Path, url: str, store: PostgresStore | None = None, **settings: Any) -> AsyncIterator[Place]:
+    async with api.running(path, store, **settings) as server:
         app = await server.app(uid="acme")
         await server.endpoint(app)
         yield Place(server, url, app)

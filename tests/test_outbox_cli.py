@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from bench.postgres import free_port
 
 from tenterhook import outbox
 from tenterhook.clock import MINUTE, SECOND
@@ -20,14 +21,14 @@ from tests.test_cli import Serving, run, servers
 
 __all__ = ["servers"]  # a fixture
 
-FILE = """\
+FILE = f"""\
 [[application]]
 uid = "acme"
 
 [[endpoint]]
 name = "audit"
 application = "acme"
-url = "http://127.0.0.1:2/hooks"
+url = "http://127.0.0.1:{free_port()}/hooks"
 
 """
 OUTBOX = """\

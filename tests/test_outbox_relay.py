@@ -189,6 +189,20 @@ async def test_a_refused_row_that_is_mended_is_published(place: Place) -> None:
     assert query(place.url, WAITING) == []
 
 
+async def test_what_the_event_type_forbids_is_refused(tmp_path: Path) -> None:
+    async with placed(tmp_path, outboxes.new_sqlite(tmp_path / "app.db"), validate_payloads="reject") as place:
+        schema = {"1": {"type": "object", "required": ["id"]}}
+        await place.server.post("/event-type", {"name": "invoice.paid", "description": "", "schemas": schema})
+        await place.server.post("/event-type", {"name": "old", "description": ""})
+        await place.server.put("/event-type/old", {"description": "", "archived": True})
+        place.write({"key": "k"}, {"event_type": "old", "key": "k"}, {"payload": {"id": 7}, "key": "k"})
+        await place.relay()
+        assert [message.payload for message in await place.relayed(1)] == [b'{"id":7}']
+        [required, archived] = query(place.url, WAITING)
+        assert required[2:] == (1, 'the payload does not fit the schema of invoice.paid: "id" is missing')
+        assert archived[2:] == (1, "this event type is archived: create it again to use it")
+
+
 async def test_a_text_that_is_not_utf_8_spoils_no_other_row(in_sqlite: Place) -> None:
     for column in ("payload", "key", "application"):
         [row] = in_sqlite.write({})

@@ -16,6 +16,8 @@ import msgspec
 import psycopg
 import pytest
 import sqlalchemy
+from django.db import migrations
+from django.db.migrations.state import ProjectState
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -27,6 +29,7 @@ from tenterhook.ids import is_id
 from tenterhook.outbox import event
 from tests import outboxes
 from tests.outboxes import ON_POSTGRES, ON_SQLITE, Driver, query
+from tests.test_docs import ROOT, blocks
 
 ROW = (
     "SELECT id, application, event_type, payload, key, event_id, channels, tags, attempts, error FROM tenterhook_outbox"
@@ -91,6 +94,39 @@ def test_a_savepoint_that_is_rolled_back_takes_the_event_with_it(postgres_url: s
             outbox.write(connection, "acme", "second", {}, key="k")
         outbox.write(connection, "acme", "third", {}, key="k")
     assert [row[1] for row in stored(url)] == ["first", "third"]
+
+
+# the docs, and migrations
+
+
+def test_the_examples_of_the_docs_run(postgres_url: str) -> None:
+    url = outboxes.make_in_postgres(postgres_url)
+    query(url, "CREATE TABLE invoice (id int, paid bool)")
+    namespace: dict[str, object] = {"__name__": "outbox.md", "DATABASE_URL": url}
+    for block in blocks(ROOT / "docs" / "outbox.md", "python postgresql"):
+        exec(compile("\n" * block.line + block.text, block.page, "exec"), namespace)  # the page is our own
+    assert query(url, "SELECT key FROM tenterhook_outbox ORDER BY position") == [*[("invoice-7",)] * 3, ("k",)]
+
+
+def test_sqlalchemy_runs_the_ddl(postgres_url: str) -> None:
+    """As Alembic's `op.execute` does."""
+    engine = sqlalchemy.create_engine(postgres_url.replace("://", "+psycopg://", 1), poolclass=sqlalchemy.NullPool)
+    for _ in range(2):
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(outbox.ddl("postgresql")))
+    ON_POSTGRES["psycopg"](postgres_url, write_full, True)
+    assert stored(postgres_url) == [WRITTEN]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+def test_migrations_of_django_run_the_ddl(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/app.db" if dialect == "sqlite" else request.getfixturevalue("postgres_url")
+    migration = migrations.RunSQL(outbox.ddl(dialect))
+    for _ in range(2):
+        with outboxes.django_connection(url) as connection, connection.schema_editor() as editor:
+            migration.database_forwards("shop", editor, ProjectState(), ProjectState())
+    outboxes.ON_POSTGRES["Django"](url, write_full, True)
+    assert stored(url) == [WRITTEN]
 
 
 # what is written

@@ -21,6 +21,7 @@ SESSION = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
     # the table may be empty now and full a minute later, with or without statistics: it is read by its indexes
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",

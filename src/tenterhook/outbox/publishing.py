@@ -9,7 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from tenterhook.clock import DAY, MINUTE, SECOND, Clock
-from tenterhook.errors import Conflict, IdempotencyInProgress, Invalid, NotFound, StoreUnavailable, TenterhookError
+from tenterhook.errors import (
+    Conflict,
+    IdempotencyInProgress,
+    Invalid,
+    InvalidPayload,
+    NotFound,
+    StoreUnavailable,
+    TenterhookError,
+)
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
 from tenterhook.outbox.base import Kept, Row
@@ -92,6 +100,8 @@ class Publisher:
             found = (await self._publish(event.application, draft, remember)).remembered
         except NotFound:
             raise NotFound(f"there is no application {event.application!r}") from None
+        except InvalidPayload as wrong:
+            raise Refused(f"the payload does not fit the schema of {event.event_type}: {wrong.detail}") from None
         except Invalid as wrong:
             raise Refused(wrong.detail) from None
         except Conflict:
