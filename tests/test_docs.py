@@ -151,10 +151,6 @@ class Everything(dict[str, str]):
             "URL": "https://hooks.example.com/x",
             "ACCOUNTING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         }
-            "DATABASE_URL": "postgresql://app@localhost/shop",
-            "URL": "https://hooks.example.com/x",
-            "ACCOUNTING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        }
         return next((value for end, value in kinds.items() if name.endswith(end)), "some-value")
 
 
