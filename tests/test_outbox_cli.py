@@ -1,5 +1,6 @@
 """Outboxes for operators: the command that makes the table, the configuration, and a server that relays."""
 
+import asyncio
 import signal
 import sqlite3
 import sys
@@ -17,7 +18,8 @@ from tenterhook.config_keys import TABLES
 from tenterhook.errors import ConfigurationError
 from tests import outboxes
 from tests.outboxes import query
-from tests.test_cli import Serving, run, servers
+from tests.test_cli import TIMEOUT, Serving, run, servers
+from tests.wire import Wire
 
 __all__ = ["servers"]  # a fixture
 
@@ -176,3 +178,39 @@ def test_a_server_relays_from_its_start_and_follows_the_file(tmp_path: Path, ser
     server.logged(r"msg_\w+")
     assert server.end() == 0
     assert query(url, "SELECT count(*) FROM tenterhook_outbox") == [(0,)]
+
+
+async def test_a_server_that_is_killed_before_it_deletes_repeats_nothing(
+    tmp_path: Path,
+    postgres_url: str,
+    servers: list[Serving],
+) -> None:
+    url, count = outboxes.make_in_postgres(postgres_url), 50
+    with psycopg.connect(url) as connection:
+        for n in range(count):
+            outbox.write(connection, "acme", "invoice.paid", {"n": n}, key=f"k{n % 7}")
+    (tmp_path / "tenterhook.toml").write_text(FILE + OUTBOX)
+    words = (tmp_path, "--allow-networks", "127.0.0.0/8")
+    async with Wire(url) as wire:
+        trap = wire.cut_before(b"DELETE FROM")
+        servers.append(Serving(*words, APP_DATABASE_URL=wire.url))
+        await asyncio.wait_for(trap.struck.wait(), TIMEOUT)
+        servers[0].process.kill()
+        servers[0].process.wait()
+    assert messages(tmp_path) == count
+    assert query(url, "SELECT count(*) FROM tenterhook_outbox") == [(count,)]
+    servers.append(server := Serving(*words, APP_DATABASE_URL=url))
+    server.url()
+    with psycopg.connect(url) as connection:
+        outbox.write(connection, "acme", "last", {})
+    server.logged(r"msg_\w+")
+    while query(url, "SELECT count(*) FROM tenterhook_outbox") != [(0,)]:
+        pass
+    assert server.end() == 0
+    assert messages(tmp_path) == count + 1
+
+
+def messages(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "tenterhook.db")) as connection:
+        [found] = connection.execute("SELECT count(*) FROM message").fetchone()
+    return int(found)

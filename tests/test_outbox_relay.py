@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tenterhook import outbox
+from tenterhook.outbox import TABLE, databases
 from tenterhook.store.base import Cursor
 from tenterhook.store.postgres import PostgresStore
 from tests import api, outboxes
@@ -71,7 +72,15 @@ async def together(tmp_path: Path, postgres_url: str) -> AsyncIterator[Place]:
         yield place
 
 
-@pytest.fixture(params=["in_sqlite", "in_postgres", "together"])
+@pytest.fixture
+async def in_one_file(tmp_path: Path) -> AsyncIterator[Place]:
+    """Both are in one file of SQLite."""
+    async with placed(tmp_path, f"sqlite:///{tmp_path}/t.db") as place:
+        await databases.create(place.url, TABLE)
+        yield place
+
+
+@pytest.fixture(params=["in_sqlite", "in_postgres", "together", "in_one_file"])
 def place(request: pytest.FixtureRequest) -> Place:
     found: Place = request.getfixturevalue(request.param)
     return found
