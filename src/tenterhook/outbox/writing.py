@@ -108,8 +108,8 @@ def _values(row: str, event: Event) -> Values:
 
 
 @cache
-def _statement(mark: Callable[[int, str], str], table: str) -> str:
-    marks = ", ".join(mark(number, column) for number, column in enumerate(COLUMNS, start=1))
+def _statement(mark: str, table: str) -> str:
+    marks = ", ".join(mark.format(number=number, column=column) for number, column in enumerate(COLUMNS, start=1))
     return f"INSERT INTO {quoted(table)} ({', '.join(COLUMNS)}) VALUES ({marks})"
 
 
@@ -176,44 +176,28 @@ def _django(connection: Any, sql: str, values: Values) -> None:
 # which kinds there are
 
 
-def _question(number: int, column: str) -> str:
-    return "?"
-
-
-def _percent(number: int, column: str) -> str:
-    return "%s"
-
-
-def _dollar(number: int, column: str) -> str:
-    return f"${number}"
-
-
-def _colon(number: int, column: str) -> str:
-    return f":{column}"
-
-
 class Kind(Struct, frozen=True):
-    """How a kind of connection marks parameters and runs a statement; `awaited` if that must be awaited."""
+    """How a kind of connection marks a parameter and runs a statement; `awaited` if that must be awaited."""
 
-    mark: Callable[[int, str], str]
+    mark: str
     run: Callable[[Any, str, Values], Any]
     awaited: bool = False
 
 
 KINDS = {
-    ("sqlite3", "Connection"): Kind(_question, _sqlite3),
-    ("psycopg", "Connection"): Kind(_percent, _psycopg),
-    ("psycopg", "AsyncConnection"): Kind(_percent, _psycopg, awaited=True),
-    ("asyncpg", "Connection"): Kind(_dollar, _asyncpg, awaited=True),
-    ("asyncpg", "PoolConnectionProxy"): Kind(_dollar, _asyncpg, awaited=True),
-    ("sqlalchemy", "Connection"): Kind(_colon, _sqlalchemy),
-    ("sqlalchemy", "Session"): Kind(_colon, _sqlalchemy_session),
-    ("sqlalchemy", "scoped_session"): Kind(_colon, _sqlalchemy_session),
-    ("sqlalchemy", "AsyncConnection"): Kind(_colon, _sqlalchemy, awaited=True),
-    ("sqlalchemy", "AsyncSession"): Kind(_colon, _sqlalchemy_async_session, awaited=True),
-    ("sqlalchemy", "async_scoped_session"): Kind(_colon, _sqlalchemy_async_session, awaited=True),
-    ("django", "BaseDatabaseWrapper"): Kind(_percent, _django),
-    ("django", "ConnectionProxy"): Kind(_percent, _django),
+    ("sqlite3", "Connection"): Kind("?", _sqlite3),
+    ("psycopg", "Connection"): Kind("%s", _psycopg),
+    ("psycopg", "AsyncConnection"): Kind("%s", _psycopg, awaited=True),
+    ("asyncpg", "Connection"): Kind("${number}", _asyncpg, awaited=True),
+    ("asyncpg", "PoolConnectionProxy"): Kind("${number}", _asyncpg, awaited=True),
+    ("sqlalchemy", "Connection"): Kind(":{column}", _sqlalchemy),
+    ("sqlalchemy", "Session"): Kind(":{column}", _sqlalchemy_session),
+    ("sqlalchemy", "scoped_session"): Kind(":{column}", _sqlalchemy_session),
+    ("sqlalchemy", "AsyncConnection"): Kind(":{column}", _sqlalchemy, awaited=True),
+    ("sqlalchemy", "AsyncSession"): Kind(":{column}", _sqlalchemy_async_session, awaited=True),
+    ("sqlalchemy", "async_scoped_session"): Kind(":{column}", _sqlalchemy_async_session, awaited=True),
+    ("django", "BaseDatabaseWrapper"): Kind("%s", _django),
+    ("django", "ConnectionProxy"): Kind("%s", _django),
 }
 """By package and class; a subclass counts as what it comes from."""
 
