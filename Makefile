@@ -36,8 +36,8 @@ format: $(VENV)/.dev
 openapi: $(VENV)/.run  ## docs/openapi.json, from the table of operations
 	@$(BIN)/python -m tenterhook.api > docs/openapi.json
 
-bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json (DATABASE=postgres for the other one)
+	@$(BIN)/python -m bench $(if $(DATABASE),--database $(DATABASE))
 
 requirements:  ## lock requirements/*.in again, with hashes (needs uv)
 	@for name in dev run bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

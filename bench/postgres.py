@@ -94,6 +94,16 @@ class PostgresServer:
         """Where a client connects."""
         return f"postgresql://{role}:{self.password}@127.0.0.1:{self.port}/{database}"
 
+    def cpu_seconds(self) -> float:
+        """User and system time of all its processes, those that have ended too, since it started."""
+        own = self._postmaster.cpu_times()
+        total = float(own.user + own.system + own.children_user + own.children_system)
+        for child in self._postmaster.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                total += times.user + times.system
+        return total
+
     @property
     def pid(self) -> int:
         """The process that all others of the server are children of."""

@@ -176,17 +176,6 @@ async def test_a_message_needs_a_payload_and_a_type(server: Server) -> None:
         assert answer.status == 422 and name in str(answer.json)
 
 
-@pytest.mark.parametrize("field", ["payloadRetentionPeriod", "payloadRetentionHours"])
-async def test_a_field_that_would_be_ignored_is_refused(server: Server, field: str) -> None:
-    app = await server.app()
-    value = 7
-    body = {"eventType": "a.b", "payload": {}, field: value}
-    answer = await server.post(f"/app/{app}/msg", body)
-    assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", field])
-    null = await server.post(f"/app/{app}/msg", body | {field: None})
-    assert null.status == 202
-
-
 # later, inline, and only what fits
 
 

@@ -29,6 +29,7 @@ COMMANDS = [
     "serve",
     "send",
     "check",
+    "prune",
     "demo",
     "version",
     "outbox",

@@ -26,14 +26,14 @@ LAYERS: list[list[str]] = [
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server"],
-    ["engine.agenda", "engine.committer", "engine.lane", "engine.upkeep", "engine.worker", "catalog"],
+    ["engine.agenda", "engine.committer", "engine.lane", "engine.retention", "engine.upkeep", "engine.worker", "catalog"],
     ["hub", "registry", "apply"],
     ["api", "outbox.batch", "outbox.publishing", "outbox.relay"],
     # implementations: above those who use them through the seam only
     ["store", "senders", "outbox.databases", "outbox.postgres", "outbox.sqlite", "outbox.statements"],
     ["http_server"],
     ["serve", "databases"],
-    ["cli", "demo"],
+    ["cli", "demo", "library"],
 ]  # fmt: skip
 
 IO = {

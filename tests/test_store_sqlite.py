@@ -13,17 +13,19 @@ from tenterhook.store.base import Accept, Accepted
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
+from tests.contracts.retention import RetentionContract
+from tests.contracts.search import SearchContract
 from tests.contracts.store import StoreContract, new_app, new_endpoint, new_message
 
 VAULT = Vault([b"0" * 32])
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(StoreContract, RetentionContract, SearchContract):
     async def make(self, path: Path) -> SqliteStore:
         return SqliteStore.open(path / "t.db", VAULT)
 
 
-class TestSqliteInline(StoreContract):
+class TestSqliteInline(StoreContract, RetentionContract, SearchContract):
     """The form that simulations use."""
 
     async def make(self, path: Path) -> SqliteStore:

@@ -26,6 +26,7 @@ PAGE = 250
 AUTOMATIC = ("gone", "failing")
 """Why the server itself switches an endpoint off; the file does not overrule that by saying nothing."""
 
+_APPLICATION_FIELDS = ("name", "payload_retention", "record_retention")
 _ENDPOINT_FIELDS = (
     "kind", "url", "description", "event_types", "channels", "disabled", "ordered", "rate_limit", "concurrency",
     "retry_schedule", "lifetime", "timeout", "headers",
@@ -193,11 +194,12 @@ async def _event_type(wanted: ConfiguredEventType, known: _Known, registry: Regi
 
 async def _application(wanted: ConfiguredApplication, known: _Known, registry: Registry, log: _Log) -> None:
     name, stored = f"application {wanted.uid}", known.applications.get(wanted.uid)
+    fields = {name: getattr(wanted, name) for name in _APPLICATION_FIELDS}
     if stored is None:
-        known.applications[wanted.uid] = await registry.create_application(uid=wanted.uid, name=wanted.name)
+        known.applications[wanted.uid] = await registry.create_application(uid=wanted.uid, **fields)
         log.note("created", name)
-    elif wanted.line and stored.name != wanted.name:
-        known.applications[wanted.uid] = await registry.save_application(stored, name=wanted.name)
+    elif wanted.line and (changes := _differing(stored, fields)):
+        known.applications[wanted.uid] = await registry.save_application(stored, **changes)
         log.note("changed", name)
     else:
         log.note("unchanged", name)

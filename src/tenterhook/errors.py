@@ -63,6 +63,12 @@ class Forbidden(TenterhookError):
     status = 403
 
 
+class MissingPayload(BadRequest):
+    """The payload of this message was removed when its retention was over: it cannot be sent again."""
+
+    code = "missing_payload"
+
+
 class NotFound(TenterhookError):
     """Entity not found."""
 
@@ -134,6 +140,18 @@ class OutdatedPlan(TenterhookError):
 
     code = "outdated_plan"
     status = 503
+
+
+class TooManyRequests(TenterhookError):
+    """This token has made too many requests: wait as long as `Retry-After` says."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, rate: int = 0, wait: int = 0) -> None:
+        """`rate` is the limit per second, `wait` how long to hold back (µs)."""
+        super().__init__(f"at most {rate} requests per second with this token" if rate else None)
+        self.rate, self.wait = rate, wait
 
 
 class SignatureRefused(TenterhookError):

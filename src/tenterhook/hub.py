@@ -20,6 +20,7 @@ from tenterhook.errors import (
     EndpointDisabled,
     Invalid,
     InvalidPayload,
+    MissingPayload,
     NotFound,
     OutdatedPlan,
     SignatureRefused,
@@ -42,7 +43,7 @@ REJECTIONS_PER_MINUTE = 120
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A message that somebody wants to publish."""
+    """A message that somebody wants to publish; its payload goes after `payload_retention` (µs) at the latest."""
 
     event_type: str
     payload: bytes
@@ -52,6 +53,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     order_key: str | None = None
     deliver_at: int | None = None
+    payload_retention: int | None = None
 
 
 class Published(Struct, frozen=True):
@@ -154,6 +156,7 @@ class Hub:
             tags=draft.tags,
             order_key=draft.order_key,
             deliver_at=draft.deliver_at,
+            payload_until=None if draft.payload_retention is None else now + draft.payload_retention,
             created_at=now,
         )
         remembered = None if remember is None else remember(message)
@@ -268,12 +271,14 @@ class Hub:
     async def retry(self, app: str, message: str, endpoint: str) -> Delivery:
         """One more attempt by hand, at once, beside the schedule.
 
-        Raises NotFound, EndpointDisabled, DeliveryInFlight.
+        Raises NotFound, EndpointDisabled, MissingPayload, DeliveryInFlight.
         """
         found = await self.endpoint(app, endpoint)
         stored = await self.store.get_message(app, message)
         if stored is None:
             raise NotFound
+        if stored.expired:
+            raise MissingPayload
         now = self.clock.now()
         if await self.store.get_delivery(app, stored.id, found.id) is None:
             # it came while the endpoint was disabled, or its filters do not want it: asking by hand overrules both
@@ -287,7 +292,7 @@ class Hub:
         """Deliver messages of a time range again, each with a fresh schedule; how many.
 
         `only` chooses: "failed" (their delivery failed for good), "missing" (never planned for this endpoint), "all".
-        Pending deliveries are left alone. Raises NotFound, EndpointDisabled.
+        Pending deliveries are left alone, and so are messages whose payload is gone. Raises NotFound, EndpointDisabled.
         """
         found = await self.endpoint(app, endpoint)
         count, after = 0, None
@@ -304,6 +309,8 @@ class Hub:
             after = page[-1].id
 
     async def _wants_replay(self, message: Message, endpoint: Endpoint, only: str) -> bool:
+        if message.expired:
+            return False
         delivery = await self.store.get_delivery(message.app, message.id, endpoint.id)
         if delivery is None:
             return only in ("missing", "all") and wants(endpoint, message.event_type, message.channels)

@@ -19,17 +19,22 @@ from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Application, Endpoint, EventType, Secret, Source, Token
 from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.units import format_duration
 
 MOST_SECRETS = 10
 SOURCE_TOKEN_BYTES = 24
 _PAGE = 250
+_RETENTION = "recordRetentionHours"
 
 RememberFor = Callable[[Any], Remember] | None
 """Makes the remembered answer of an idempotent request from the object that was created."""
 
 
 class Registry:
-    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are."""
+    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are.
+
+    `longest_timeout` bounds that of endpoints; records must be kept for longer than `lifetime`, that of a delivery (µs).
+    """
 
     def __init__(
         self,
@@ -41,25 +46,34 @@ class Registry:
         kinds: Sequence[str],
         check_url: Callable[[str], Awaitable[None]],
         longest_timeout: int,
+        lifetime: int,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
         self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
+        self._lifetime = lifetime
 
     # applications
 
     async def create_application(self, remember: RememberFor = None, **fields: Any) -> Application:
-        """Raises Conflict for a taken uid."""
+        """Raises Invalid, Conflict for a taken uid."""
         now = self._clock.now()
         app = Application(id=self._ids.new(PREFIXES["application"], now), created_at=now, updated_at=now, **fields)
+        self._check_retention(app)
         await self._store.create_application(app, None if remember is None else remember(app))
         return app
 
     async def save_application(self, app: Application, **changes: Any) -> Application:
-        """Raises NotFound, Conflict."""
+        """Raises Invalid, NotFound, Conflict."""
         changed = replace(app, updated_at=self._clock.now(), **changes)
+        self._check_retention(changed)
         await self._store.save_application(changed)
         self._catalog.forget_application(app.id)
         return changed
+
+    def _check_retention(self, app: Application) -> None:
+        if app.record_retention is not None and app.record_retention <= self._lifetime:
+            least = format_duration(self._lifetime)
+            raise Invalid(f"records must be kept for longer than a delivery may live ({least})", ("body", _RETENTION))
 
     async def delete_application(self, app: Application) -> None:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""

@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from tenterhook.api.query import Query
-from tenterhook.errors import BadRequest, Invalid, TenterhookError, TooLarge
+from tenterhook.api.quota import headers as quota_headers
+from tenterhook.clock import SECOND
+from tenterhook.errors import BadRequest, Invalid, TenterhookError, TooLarge, TooManyRequests
 from tenterhook.model import Token
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ def error_response(error: TenterhookError) -> Response:
     if isinstance(error, Invalid):
         return json_response(422, InvalidOut([Problem(*place) for place in error.places()]))
     response = json_response(error.status, ErrorOut(error.code, error.detail))
+    if isinstance(error, TooManyRequests):
+        retry = (b"retry-after", b"%d" % -(-error.wait // SECOND))
+        response.headers = (*response.headers, *quota_headers(error.rate, 0, error.wait), retry)
     if error.status == 503:
         response.headers = (*response.headers, (b"retry-after", b"1"))
     return response

@@ -1,6 +1,5 @@
 """`/app/{app_id}/msg`: publish, list and read messages."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -14,11 +13,11 @@ from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
-from tenterhook.clock import HOUR, MINUTE
+from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft
 from tenterhook.model import Message
-from tenterhook.store.base import Cursor
+from tenterhook.store.base import ANY_MESSAGE, MessageFilter
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
@@ -50,15 +49,8 @@ class MessageIn(In):
     transformations_params: RawBody | None = None
     application: ApplicationIn | None = None
     deliver_at: Time | None = None
-    payload_retention_period: int | None = None
-    payload_retention_hours: int | None = None
-
-
-_NOT_YET = {
-    "payload_retention_period": "payloads are kept",
-    "payload_retention_hours": "payloads are kept",
-}
-"""Fields of the wire API that are refused: to take them and do something else would be worse."""
+    payload_retention_period: Annotated[int, Meta(ge=1, le=90, description="In days.")] | None = None
+    payload_retention_hours: Annotated[int, Meta(ge=1, le=2_160)] | None = None
 
 
 class MessageOut(Out):
@@ -76,18 +68,13 @@ class MessageOut(Out):
 
 
 _raw = msgspec.json.Decoder(Raw)
-_EMPTY = Raw(b"{}")
+_EMPTY, _GONE = Raw(b"{}"), Raw(b'{"expired":true}')
 SOONEST, LATEST = MINUTE, 24 * HOUR
 """How far ahead `deliverAt` may be."""
 
 
 def draft_of(given: MessageIn, now: int) -> Draft:
     """Raises Invalid."""
-    for field, why in _NOT_YET.items():
-        if getattr(given, field) is not None:
-            words = field.split("_")
-            place = words[0] + "".join(word.title() for word in words[1:])
-            raise Invalid(f"{place} is not supported: {why}", ("body", place))
     params = given.transformations_params
     if params is not None and params.raw_payload is not None:
         payload = params.raw_payload.encode()
@@ -113,6 +100,7 @@ def draft_of(given: MessageIn, now: int) -> Draft:
         tags=tuple(given.tags or ()),
         order_key=given.ordering_key,
         deliver_at=None if given.deliver_at is None else _deliver_at(given.deliver_at, now),
+        payload_retention=_payload_retention(given, now),
     )
 
 
@@ -122,6 +110,19 @@ def _deliver_at(text: str, now: int) -> int:
     if not now + SOONEST <= chosen <= now + LATEST:
         raise Invalid("deliverAt must be at least one minute and at most 24 hours ahead", ("body", "deliverAt"))
     return chosen
+
+
+def _payload_retention(given: MessageIn, now: int) -> int | None:
+    """How long the payload may be kept (µs). Raises Invalid."""
+    days, hours = given.payload_retention_period, given.payload_retention_hours
+    if days is not None and hours is not None:
+        raise Invalid("give either payloadRetentionPeriod or payloadRetentionHours", ("body", "payloadRetentionHours"))
+    if days is None and hours is None:
+        return None
+    span = (days or 0) * DAY + (hours or 0) * HOUR
+    if given.deliver_at is not None and now + span <= _deliver_at(given.deliver_at, now):
+        raise Invalid("the payload would be gone at deliverAt: keep it for longer", ("body", "payloadRetentionHours"))
+    return span
 
 
 def _is_utf_8(data: bytes) -> bool:
@@ -141,6 +142,8 @@ def _is_object(data: bytes) -> bool:
 
 def _content(message: Message) -> Raw:
     """The payload as an object: what is none, whatever its content type says, is shown as text in one."""
+    if message.expired:
+        return _GONE
     if message.content_type.startswith("application/json") and _is_object(message.payload):
         return Raw(message.payload)
     return Raw(msgspec.json.encode({"rawPayload": message.payload.decode("utf-8", "replace")}))
@@ -201,47 +204,27 @@ async def create(api: "Api", call: Call) -> Response:
             api.idempotency.end(key)
 
 
-class Filter:
-    """What a list says of messages; the event types only if they are not left to the store."""
-
-    def __init__(self, query: Query, *, event_types: bool) -> None:
-        self._channel, self._tag = query[CHANNEL], query[TAG]
-        self._event_types = query[EVENT_TYPES] if event_types else ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether every message passes."""
-        return self._channel is None and self._tag is None and not self._event_types
-
-    def passes(self, message: Message) -> bool:
-        return (
-            (self._channel is None or self._channel in message.channels)
-            and (self._tag is None or self._tag in message.tags)
-            and (not self._event_types or message.event_type in self._event_types)
-        )
+def filter_of(query: Query) -> MessageFilter:
+    """What a list says of messages."""
+    return MessageFilter(event_types=query[EVENT_TYPES], channel=query[CHANNEL], tag=query[TAG])
 
 
 async def listing(api: "Api", call: Call) -> Response:
     """Messages, newest first."""
     app = (await api.registry.application(call.params["app_id"])).id
-    with_content, event_types = call.query[WITH_CONTENT], call.query[EVENT_TYPES]
-    conditions = Filter(call.query, event_types=False)
+    with_content, wanted = call.query[WITH_CONTENT], filter_of(call.query)
+    cursor = lists.cursor_of(call, "msg_", descending=True)
 
-    async def fetch(page: Cursor) -> Sequence[Message]:
-        return await api.store.list_messages(app, page, event_types)
+    def render(message: Message) -> MessageOut:
+        return shown(message, with_content)
 
-    async def passes(message: Message) -> bool:
-        return conditions.passes(message)
+    if wanted == ANY_MESSAGE:
+        return await lists.answer(cursor, lambda page: api.store.list_messages(app, page), render, _id)
+    return await lists.answer_search(cursor, lambda page: api.store.search_messages(app, page, wanted), render, _id)
 
-    async def sifted(page: Cursor) -> Sequence[Message]:
-        return await lists.sifted(page, fetch, lambda message: message.id, passes)
 
-    return await lists.answer(
-        lists.cursor_of(call, "msg_", descending=True),
-        fetch if conditions.empty else sifted,
-        lambda message: shown(message, with_content),
-        lambda message: message.id,
-    )
+def _id(message: Message) -> str:
+    return message.id
 
 
 async def find(api: "Api", call: Call) -> Message:

@@ -21,7 +21,7 @@ from tenterhook.engine.breaker import is_open
 from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.engine.lane import LEASE_MARGIN, PACED_SECONDS, Lane
 from tenterhook.engine.lifecycle import step
-from tenterhook.engine.settle import Settled, expired_lease, settle
+from tenterhook.engine.settle import Settled, expired_lease, expired_payload, settle
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import (
@@ -438,11 +438,7 @@ class Worker:
     async def _attempt(self, lane: Lane, claimed: Claimed, started: int, deadline: int) -> None:
         endpoint = lane.endpoint
         try:
-            sender = self._senders(endpoint.kind)
-            outcome = await sender.send(claimed.message, endpoint, deadline=deadline, now=started)
-        except Exception as error:
-            log.exception("the sender of %s failed on message %s", endpoint.id, claimed.message.id)
-            outcome = Outcome(result=Result.RETRY, reason=Reason.INTERNAL, detail=type(error).__name__)
+            outcome = await self._outcome(claimed.message, endpoint, started, deadline)
         except asyncio.CancelledError:
             self._let_go(claimed.message)
             raise
@@ -451,6 +447,16 @@ class Worker:
         if not lane.in_flight:
             self._active.discard(endpoint.id)
         await self._settle(lane, claimed, started, outcome)
+
+    async def _outcome(self, message: Message, endpoint: Endpoint, started: int, deadline: int) -> Outcome:
+        if message.expired:
+            return expired_payload()
+        try:
+            sender = self._senders(endpoint.kind)
+            return await sender.send(message, endpoint, deadline=deadline, now=started)
+        except Exception as error:
+            log.exception("the sender of %s failed on message %s", endpoint.id, message.id)
+            return Outcome(result=Result.RETRY, reason=Reason.INTERNAL, detail=type(error).__name__)
 
     # settling
 

@@ -90,6 +90,8 @@ def delete_application(app: str) -> Verb[None]:
     for (endpoint,) in (yield from select("SELECT id FROM endpoint WHERE app = ?", app)):
         yield from delete_endpoint(app, endpoint)
     yield from change("DELETE FROM source WHERE app = ?", app)
+    # what happened in it goes step by step
+    yield from change("INSERT INTO retired (app) VALUES (?) ON CONFLICT (app) DO NOTHING", app)
     yield Tell("application", app)
 
 

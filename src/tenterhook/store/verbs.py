@@ -1,4 +1,5 @@
-"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects` and `history`."""
+"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
+`retention`."""
 
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -15,8 +16,18 @@ from tenterhook.model import (
     Source,
     Token,
 )
-from tenterhook.store import history, objects
-from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
+from tenterhook.store import history, objects, retention, search
+from tenterhook.store.base import (
+    AttemptFilter,
+    Cursor,
+    Cutoff,
+    Found,
+    Loaded,
+    MessageFilter,
+    Remember,
+    Remembered,
+    Swept,
+)
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -50,7 +61,22 @@ class SharedVerbs:
         return await self._write(objects.abandon, endpoint)
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        return await self._write(history.prune, now, rejections_kept, limit)
+        return await self._write(retention.prune, now, rejections_kept, limit)
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        return await self._read(retention.overdue, cutoffs)
+
+    async def list_retired(self, limit: int) -> list[str]:
+        return await self._read(retention.list_retired, limit)
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.forget, cutoff, after, limit, dry)
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.expire, cutoff, after, limit, dry)
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        return await self._write(retention.expire_due, now, limit)
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         await self._write(objects.create_application, app, remember)
@@ -107,8 +133,14 @@ class SharedVerbs:
     async def get_message(self, app: str, message: str) -> Message | None:
         return await self._read(history.get_message, app, message)
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
-        return await self._read(history.list_messages, app, cursor, event_types)
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        return await self._read(history.get_messages, app, messages)
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        return await self._read(history.list_messages, app, cursor)
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
+        return await self._read(search.search_messages, app, cursor, wanted)
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
         return await self._read(history.get_delivery, app, message, endpoint)
@@ -134,6 +166,17 @@ class SharedVerbs:
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         return await self._read(history.list_attempts, app, cursor, message, endpoint)
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         assert source.app == app
