@@ -5,7 +5,8 @@ is recognised: its event id is the row's id or, where the writer gave one of its
 nothing depends on the two databases agreeing, and nothing changes when they are one.
 
 Rows of one application and key are published one after the other; all others at the same time, so that they share commits.
-A row that cannot be published stays with its error, and is tried again; those behind it in its key wait, nobody else does.
+A row whose application is not known is tried again, and those behind it in its key wait. A row that can be no message stays
+with its error, and nobody waits for it.
 """
 
 import asyncio
