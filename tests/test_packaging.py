@@ -41,6 +41,7 @@ MAY_CONNECT = {
     "store/postgres.py": "the operator's own database",
     "store/postgres_partitions.py": "… and its days",
     "store/postgres_run.py": "statements on its connections",
+    "outbox/postgres.py": "the databases that the operator names",
 }
 
 
