@@ -39,6 +39,9 @@ APP = "app_benchseed"
 SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
 SOURCE_SECRET = "It's a Secret to Everybody"
 SIGNING = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+DAYS = 30
+"""How far a history goes back."""
+
 _AT_ONCE = 1_280
 _TOLD_EVERY = 500_000
 
@@ -84,9 +87,12 @@ async def seed_source(database: Database, url: str) -> None:
 
 
 async def seed_history(database: Database, delivered: int, retries: int, endpoints: int = 100) -> None:
-    """`delivered` messages of the last 30 days, and `retries` that failed once and are due in the next 24 hours."""
+    """`delivered` messages of the last `DAYS`, and `retries` that failed once and are due in the next 24 hours."""
     store = await _store(database)
     known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
+    now = SystemClock().now()
+    for days in range(DAYS + 1):
+        await store.add_days(now - days * DAY)
     await store.close()
     await _write(database, _history(known, delivered, retries))
 
@@ -107,9 +113,9 @@ def _message(ids: IdMaker, created_at: int) -> Message:
 
 def _history(endpoints: list[str], delivered: int, retries: int) -> Iterator[Stored]:
     now, ids = SystemClock().now(), IdMaker()
-    start, count = now - 30 * DAY, delivered + retries
+    start, count = now - DAYS * DAY, delivered + retries
     for n in range(count):
-        created_at = start + n * (30 * DAY - HOUR) // count
+        created_at = start + n * (DAYS * DAY - HOUR) // count
         message, endpoint, failed = _message(ids, created_at), endpoints[n % len(endpoints)], n >= delivered
         attempt = Attempt(
             id=ids.new(PREFIXES["attempt"], created_at), app=APP, message=message.id, endpoint=endpoint, number=1,
