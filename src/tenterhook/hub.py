@@ -188,26 +188,25 @@ class Hub:
     async def receive(self, token: str, request: Request) -> Reply:
         """What a source answers to a request, after the commit. Raises NotFound, TooLarge, StoreUnavailable."""
         for _ in range(PLANS):
-            source = await self.catalog.source(token)
+            entry, source = await self.catalog.source(token)
             try:
-                return await self._receive(source, request)
+                return await self._receive(entry, source, request)
             except OutdatedPlan:
                 # the source may have other secrets by now, or be gone: everything is judged anew
                 self.catalog.forget_application(source.app)
-                self.catalog.forget_source(token)
         raise OutdatedPlan
 
-    async def _receive(self, source: Source, request: Request) -> Reply:
+    async def _receive(self, entry: Entry, source: Source, request: Request) -> Reply:
         provider = providers.load(source.provider)
         if len(request.body) > self.size_limit(source):
             raise TooLarge(f"this source takes at most {self.size_limit(source)} bytes")
         now = self.clock.now()
         verdict = receive.verify(provider, request, source.secrets, now=now, options=source.options)
         if verdict.outcome is Outcome.ACCEPTED:
-            return await self._received(source, request, verdict, now)
+            return await self._received(entry, source, request, verdict, now)
         self._stats.request_received(source.provider, verdict.outcome.value)
         if verdict.outcome is not Outcome.CHALLENGE:
-            await self._record(source, request, verdict, now)
+            await self._record(entry, source, request, verdict, now)
         return _reply(verdict)
 
     def size_limit(self, source: Source) -> int:
@@ -215,8 +214,7 @@ class Hub:
         own = providers.load(source.provider).max_body
         return self.limits.max_received if own is None else min(own, self.limits.max_received)
 
-    async def _received(self, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
-        entry = await self.catalog.application(source.app)
+    async def _received(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
         message = Message(
             id=self.ids.new("msg_", now),
             app=source.app,
@@ -254,7 +252,7 @@ class Hub:
             received_at=now,
         )
 
-    async def _record(self, source: Source, request: Request, verdict: Verdict, now: int) -> None:
+    async def _record(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> None:
         """Pings and rejections are shown, not delivered; rejections are bounded in number and size."""
         kept = request
         if verdict.outcome is Outcome.REJECTED:
@@ -263,7 +261,6 @@ class Hub:
             kept = replace(request, body=request.body[: self.limits.rejection_body])
         reason = "" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
         noted = self._noted(source, kept, verdict.outcome.value, reason, verdict.dedup_key, None, now)
-        entry = await self.catalog.application(source.app)
         await self._committer.accept(Accept(None, (), noted, None, entry.revision))
 
     # trying again

@@ -78,13 +78,10 @@ class Registry:
     async def delete_application(self, app: Application) -> None:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""
         endpoints = await self._store.load_endpoints(app.id)
-        sources = await self.sources(app.id)
         await self._store.delete_application(app.id)
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
             self._worker.dismiss(endpoint.id)
-        for source in sources:
-            self._catalog.forget_source(source.token)
 
     # event types
 
@@ -192,13 +189,13 @@ class Registry:
         changed = replace(source, updated_at=self._clock.now(), **changes)
         _check_source(changed)
         await self._store.save_source(source.app, changed)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
         return changed
 
     async def delete_source(self, source: Source) -> None:
         """What it received stays. Raises NotFound."""
         await self._store.delete_source(source.app, source.id)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
 
     # lookups that faces need
 
