@@ -15,6 +15,7 @@ from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Invalid, NotFound
+from tenterhook.event_type_changes import Change
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Application, Endpoint, EventType, Secret, Source, Token
@@ -99,6 +100,11 @@ class Registry:
         await self._store.save_event_type(event_type)
         self._catalog.forget_event_type(event_type.name)
         return event_type
+
+    async def change_event_types(self, changes: Sequence[Change], remember: Remember | None = None) -> None:
+        """All of the changes or none."""
+        await self._store.save_event_types([change.event_type for change in changes], remember)
+        self._catalog.forget_event_type("")
 
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""
@@ -216,6 +222,16 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+    async def event_types(self) -> list[EventType]:
+        """All event types by name, archived ones too."""
+        found: list[EventType] = []
+        while True:
+            after = found[-1].name if found else None
+            page = await self._store.list_event_types(Cursor(limit=_PAGE, after=after), archived=True)
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     async def sources(self, app: str) -> list[Source]:
         """All sources of the application."""

@@ -162,7 +162,7 @@ class Loaded(Struct, frozen=True):
 class Hint(Struct, frozen=True):
     """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
 
-    The topic `all` means that hints may have been missed.
+    Of event types it may be empty: any may have changed. The topic `all` means that hints may have been missed.
     """
 
     topic: str
@@ -351,6 +351,9 @@ class Store(Protocol):
 
     async def save_event_type(self, event_type: EventType) -> None:
         """Create or replace it."""
+
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        """Create or replace all of them, or none."""
 
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""

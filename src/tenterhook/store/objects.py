@@ -14,7 +14,7 @@ from tenterhook.model import Application, Endpoint, EventType, Health, Source, T
 from tenterhook.store import rows
 from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
-from tenterhook.store.sql import Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
+from tenterhook.store.sql import Insert, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
 
 _application = msgspec.json.Decoder(Application).decode
@@ -116,10 +116,9 @@ def list_applications(cursor: Cursor) -> Verb[list[Application]]:
 
 # event types
 
-_SAVE_EVENT_TYPE = (
-    "INSERT INTO event_type (name, archived, document) VALUES (?, ?, ?)"
-    " ON CONFLICT (name) DO UPDATE SET archived = excluded.archived, document = excluded.document"
-)
+_EVENT_TYPE = "name, archived, document"
+_EVENT_TYPE_AGAIN = "(name) DO UPDATE SET archived = excluded.archived, document = excluded.document"
+_SAVE_EVENT_TYPE = f"INSERT INTO event_type ({_EVENT_TYPE}) VALUES (?, ?, ?) ON CONFLICT {_EVENT_TYPE_AGAIN}"
 
 
 def _event_type_row(event_type: EventType) -> Row:
@@ -137,6 +136,15 @@ def create_event_type(event_type: EventType, answer: Remember | None) -> Verb[No
 def save_event_type(event_type: EventType) -> Verb[None]:
     yield from change(_SAVE_EVENT_TYPE, *_event_type_row(event_type))
     yield Tell("event_type", event_type.name)
+
+
+def save_event_types(event_types: Sequence[EventType], answer: Remember | None) -> Verb[None]:
+    # in one order, so that nodes that save the same ones do not wait in a circle
+    ordered = [_event_type_row(one) for one in sorted(event_types, key=lambda one: one.name)]
+    if ordered:
+        yield Insert("event_type", _EVENT_TYPE, ordered, _EVENT_TYPE_AGAIN)
+        yield Tell("event_type", "")
+    yield from remember(answer)
 
 
 def delete_event_type(name: str) -> Verb[None]:

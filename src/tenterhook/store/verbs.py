@@ -102,6 +102,9 @@ class SharedVerbs:
     async def save_event_type(self, event_type: EventType) -> None:
         await self._write(objects.save_event_type, event_type)
 
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        await self._write(objects.save_event_types, event_types, remember)
+
     async def delete_event_type(self, name: str) -> None:
         await self._write(objects.delete_event_type, name)
 
