@@ -324,6 +324,17 @@ class Retention(Struct, frozen=True, kw_only=True):
         )
 
 
+class Integration(Struct, frozen=True, kw_only=True):
+    """A named credential of an application: its key is a token for the application, which opens its feature flags."""
+
+    id: str
+    app: str
+    name: str
+    feature_flags: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """The engine's rules where an endpoint does not name its own; the defaults of the settings table."""
 

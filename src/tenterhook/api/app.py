@@ -20,6 +20,7 @@ from tenterhook.api import (
     examples,
     imports,
     inbound,
+    integrations,
     messages,
     sources,
 )
@@ -59,6 +60,7 @@ ROUTES: list[Route] = [
     *messages.ROUTES,
     *attempts.ROUTES,
     *sources.ROUTES,
+    *integrations.ROUTES,
     *about.ROUTES,
 ]
 

@@ -21,6 +21,7 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
@@ -482,3 +483,23 @@ class Store(Protocol):
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""
+
+    # integrations
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        """It has no key yet."""
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        """Replace it; its key goes by it from now on. Raises NotFound."""
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        """With its key. Raises NotFound."""
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        """By id."""
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        """By id."""
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        """The token becomes its key, with its name and feature flags; the one before is no more. Raises NotFound."""
