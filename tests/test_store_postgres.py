@@ -35,12 +35,10 @@ from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import line_key
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
-from tests.contracts.retention import RetentionContract
-from tests.contracts.search import SearchContract
+from tests.contracts.everything import EveryContract
 from tests.contracts.store import (
     LEASE,
     NOW,
-    StoreContract,
     new_app,
     new_attempt,
     new_delivery,
@@ -54,7 +52,7 @@ from tests.wire import Wire
 VAULT = Vault([b"0" * 32])
 
 
-class TestPostgres(StoreContract, RetentionContract, SearchContract):
+class TestPostgres(EveryContract):
     @pytest.fixture(autouse=True)
     def database(self, postgres_url: str) -> None:
         self.url = postgres_url

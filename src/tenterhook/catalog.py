@@ -128,9 +128,9 @@ class Catalog:
         return found
 
     def forget_event_type(self, name: str) -> None:
-        """It changed."""
+        """It changed; without a name, any may have."""
         self._generation += 1
-        self._event_types.pop(name, None)
+        self._event_types.pop(name, None) if name else self._event_types.clear()
 
     def forget_all(self) -> None:
         """Whatever may have changed."""

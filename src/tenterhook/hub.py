@@ -111,19 +111,31 @@ class Hub:
 
     # publishing
 
-    async def publish(self, app: str, draft: Draft, remember: Callable[[Message], Remember] | None = None) -> Published:
+    async def publish(
+        self,
+        app: str,
+        draft: Draft,
+        remember: Callable[[Message], Remember] | None = None,
+        *,
+        example_for: str | None = None,
+    ) -> Published:
         """Accept a message: when this returns, it and its deliveries are on the disk.
 
-        `app` is an id or uid. Raises NotFound, Invalid (archived event type, or a payload that does not fit), Conflict
-        (event id taken), IdempotencyInProgress, StoreUnavailable.
+        `app` is an id or uid. `example_for` is the id of an endpoint that alone gets it, whatever its filters say. Raises
+        NotFound, EndpointDisabled, Invalid (archived event type, or a payload that does not fit), Conflict (event id
+        taken), IdempotencyInProgress, StoreUnavailable.
         """
         self._judge(draft, await self.catalog.event_type(draft.event_type))
         for _ in range(PLANS):
             entry = self.catalog.known(app) or await self.catalog.application(app)
             try:
-                return await self._publish(entry, draft, remember)
+                published = await self._publish(entry, draft, remember, example_for)
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
+                continue
+            if example_for is not None:
+                self.worker.probe_now(example_for)
+            return published
         raise OutdatedPlan
 
     def _judge(self, draft: Draft, event_type: EventType | None) -> None:
@@ -143,7 +155,9 @@ class Hub:
             words = "; ".join(f"{one.path or '/'}: {one.message}" for one in found)
             log.warning("a payload does not fit the schema of %s: %s", draft.event_type, words)
 
-    async def _publish(self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None) -> Published:
+    async def _publish(
+        self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None, example_for: str | None
+    ) -> Published:
         now = self.clock.now()
         message = Message(
             id=self.ids.new("msg_", now),
@@ -156,6 +170,7 @@ class Hub:
             tags=draft.tags,
             order_key=draft.order_key,
             deliver_at=draft.deliver_at,
+            source=example_for,
             payload_until=None if draft.payload_retention is None else now + draft.payload_retention,
             created_at=now,
         )
@@ -170,7 +185,7 @@ class Hub:
     async def _accept(
         self, entry: Entry, message: Message, now: int, received: Received | None, remember: Remember | None
     ) -> Accepted:
-        endpoints = entry.router.match(message.event_type, message.channels)
+        endpoints = _wanting(entry, message)
         deliveries = self.worker.plan(message, endpoints, now)
         stored = False
         waiting: tuple[str, ...] = ()
@@ -310,7 +325,8 @@ class Hub:
             return False
         delivery = await self.store.get_delivery(message.app, message.id, endpoint.id)
         if delivery is None:
-            return only in ("missing", "all") and wants(endpoint, message.event_type, message.channels)
+            wanted = wants(endpoint, message.event_type, message.channels) and message.example_for is None
+            return only in ("missing", "all") and wanted
         return only == "all" or (only == "failed" and delivery.state == "failed")
 
     async def endpoint(self, app: str, endpoint: str) -> Endpoint:
@@ -324,6 +340,18 @@ class Hub:
 
     def _lifetime(self, endpoint: Endpoint) -> int:
         return endpoint.lifetime or self.policy.lifetime
+
+
+def _wanting(entry: Entry, message: Message) -> tuple[Endpoint, ...]:
+    """Who gets a message. Raises NotFound, EndpointDisabled where it is an example for one that cannot get it."""
+    if message.example_for is None:
+        return entry.router.match(message.event_type, message.channels)
+    endpoint = entry.endpoints.get(message.example_for)
+    if endpoint is None:
+        raise NotFound
+    if endpoint.disabled:
+        raise EndpointDisabled
+    return (endpoint,)
 
 
 def _content_type(request: Request) -> str:

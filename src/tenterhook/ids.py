@@ -29,6 +29,7 @@ PREFIXES = {
     "source": "src_",
     "request": "req_",
     "token": "tok_",
+    "integration": "integ_",
 }
 
 

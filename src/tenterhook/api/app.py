@@ -17,7 +17,10 @@ from tenterhook.api import (
     endpoint_parts,
     endpoints,
     event_types,
+    examples,
+    imports,
     inbound,
+    integrations,
     messages,
     sources,
 )
@@ -50,11 +53,14 @@ ROUTES: list[Route] = [
     *applications.ROUTES,
     *authentication.ROUTES,
     *event_types.ROUTES,
+    *imports.ROUTES,
     *endpoints.ROUTES,
     *endpoint_parts.ROUTES,
+    *examples.ROUTES,
     *messages.ROUTES,
     *attempts.ROUTES,
     *sources.ROUTES,
+    *integrations.ROUTES,
     *about.ROUTES,
 ]
 

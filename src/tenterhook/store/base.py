@@ -21,6 +21,7 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
@@ -162,7 +163,7 @@ class Loaded(Struct, frozen=True):
 class Hint(Struct, frozen=True):
     """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
 
-    The topic `all` means that hints may have been missed.
+    Of event types it may be empty: any may have changed. The topic `all` means that hints may have been missed.
     """
 
     topic: str
@@ -352,6 +353,9 @@ class Store(Protocol):
     async def save_event_type(self, event_type: EventType) -> None:
         """Create or replace it."""
 
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        """Create or replace all of them, or none."""
+
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""
 
@@ -479,3 +483,23 @@ class Store(Protocol):
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""
+
+    # integrations
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        """It has no key yet."""
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        """Replace it; its key goes by it from now on. Raises NotFound."""
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        """With its key. Raises NotFound."""
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        """By id."""
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        """By id."""
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        """The token becomes its key, with its name and feature flags; the one before is no more. Raises NotFound."""

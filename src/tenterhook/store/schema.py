@@ -78,6 +78,8 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX token_app ON token (app, id);
         CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
+        CREATE TABLE integration (id TEXT PRIMARY KEY, app TEXT NOT NULL, token TEXT, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE UNIQUE INDEX integration_app ON integration (app, id);
         CREATE TABLE idempotency (
             key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
             expires_at INTEGER NOT NULL

@@ -11,12 +11,13 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
     Token,
 )
-from tenterhook.store import history, objects, retention, search
+from tenterhook.store import history, integrations, objects, retention, search
 from tenterhook.store.base import (
     AttemptFilter,
     Cursor,
@@ -101,6 +102,9 @@ class SharedVerbs:
 
     async def save_event_type(self, event_type: EventType) -> None:
         await self._write(objects.save_event_type, event_type)
+
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        await self._write(objects.save_event_types, event_types, remember)
 
     async def delete_event_type(self, name: str) -> None:
         await self._write(objects.delete_event_type, name)
@@ -220,3 +224,22 @@ class SharedVerbs:
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        assert integration.app == app
+        await self._write(integrations.create_integration, integration, remember)
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        await self._write(integrations.save_integration, app, integration)
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        await self._write(integrations.delete_integration, app, integration)
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        return await self._read(integrations.get_integration, app, integration)
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        return await self._read(integrations.list_integrations, app, cursor)
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        await self._write(integrations.rotate_key, app, integration, key, token_hash)
