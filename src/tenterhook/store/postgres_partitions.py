@@ -11,13 +11,11 @@ import logging
 import re
 from datetime import UTC, datetime
 
-import asyncpg
-
 from tenterhook import ids
 from tenterhook.clock import DAY, SECOND
 from tenterhook.store.base import Swept
 from tenterhook.store.lines import PENDING_STATES
-from tenterhook.store.postgres_run import Connection, run
+from tenterhook.store.postgres_run import BUSY, IN_THE_WAY, THERE_ALREADY, Connection, run
 from tenterhook.store.sql import Verb, change, select_one
 
 log = logging.getLogger(__name__)
@@ -32,7 +30,6 @@ GRACE = 2 * DAY
 DAYS_AHEAD = 3
 _ONE_AT_A_TIME = 0x7E27E2_0002
 _PATIENCE = "200ms"
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 # names and bounds
@@ -93,11 +90,11 @@ async def _add(connection: Connection, table: str, day: int) -> None:
             await connection.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
             )
-    except asyncpg.DuplicateTableError:
+    except THERE_ALREADY:
         return  # another node was faster
-    except asyncpg.CheckViolationError:
+    except IN_THE_WAY:
         log.warning("%s_rest holds rows of the day of %s: they stay there", table, name)
-    except _BUSY:
+    except BUSY:
         log.info("the table %s is in use: %s is made later", table, name)
 
 
@@ -157,7 +154,7 @@ async def _drop(connection: Connection, day: int) -> bool:
                 raise _Pending
     except _Pending:
         return False
-    except _BUSY:
+    except BUSY:
         log.info("the history is in use: the day of %s is dropped later", part("message", day))
         return False
     return True

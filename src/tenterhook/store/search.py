@@ -11,9 +11,7 @@ from tenterhook.store.history import attempts_of
 from tenterhook.store.lists import Where, page, up_to, window_end
 from tenterhook.store.sql import Verb, listed
 
-WINDOW = 10_000
-JOINED_WINDOW = 4_000
-"""Where the message of each row must be looked up."""
+WINDOW = 4_000
 
 
 def search_messages(app: str, cursor: Cursor, wanted: MessageFilter) -> Verb[Found[Message]]:
@@ -31,9 +29,8 @@ def search_attempts(
     joined = wanted.of != ANY_MESSAGE
     end = None
     if message is None:  # one message has few attempts
-        size = JOINED_WINDOW if joined else WINDOW
         # without the application, which the index does not hold: this only says how far to look
-        end = yield from window_end("attempt AS a", [*mine, *indexed], "a.id", cursor, "atmpt_", size)
+        end = yield from window_end("attempt AS a", [*mine, *indexed], "a.id", cursor, "atmpt_", WINDOW)
     table = "attempt AS a JOIN message AS m ON m.app = a.app AND m.id = a.message" if joined else "attempt AS a"
     where = [
         ("a.app = ?", (app,)),
