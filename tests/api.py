@@ -1,7 +1,7 @@
 """The real server inside a test, called through ASGI: everything of ours is real, only what is sent goes to a recorder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,7 +14,7 @@ from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
 from tenterhook.clock import SystemClock
-from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result
+from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result, Task
 from tenterhook.observe import Instrument
 from tenterhook.serve import Node, create_token
 from tenterhook.settings import Settings
@@ -49,19 +49,32 @@ class Watch(Instrument):
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.tasks: list[Task] = []
         self._more = asyncio.Event()
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         self.attempts.append(attempt)
         self._more.set()
 
+    def task_ended(self, task: Task) -> None:
+        self.tasks.append(task)
+        self._more.set()
+
     async def settled(self, count: int) -> list[Attempt]:
         """At least `count` attempts, since the server began."""
+        await self._until(lambda: len(self.attempts) >= count)
+        return self.attempts
+
+    async def ended(self, task: str) -> Task:
+        """A task, when it has ended."""
+        await self._until(lambda: any(one.id == task for one in self.tasks))
+        return next(one for one in self.tasks if one.id == task)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(GRACE):
-            while len(self.attempts) < count:
+            while not done():
                 self._more.clear()
                 await self._more.wait()
-        return self.attempts
 
 
 class PublicNames:

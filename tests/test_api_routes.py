@@ -19,6 +19,7 @@ NOBODY = "0" * 27
 UNKNOWN = {
     "app_id": f"app_{NOBODY}", "endpoint_id": f"ep_{NOBODY}", "msg_id": f"msg_{NOBODY}", "attempt_id": f"atmpt_{NOBODY}",
     "source_id": f"src_{NOBODY}", "request_id": f"req_{NOBODY}", "event_type_name": "no.such.type",
+    "task_id": f"qtask_{NOBODY}",
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app"): {"name": "Acme"},
@@ -42,8 +43,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app/{app_id}/source"): {"name": "Anyone", "provider": "none"},
     ("PUT", "/app/{app_id}/source/{source_id}"): {"name": "Anyone", "provider": "none"},
     ("PATCH", "/app/{app_id}/source/{source_id}"): {"name": "Anyone"},
+    ("POST", "/stats/usage/app"): {"since": "2026-01-01T00:00:00", "until": "2026-01-02T00:00:00"},
 }
 WITHOUT_A_BODY = {
+    ("PUT", "/stats/usage/event-types"),
     ("POST", "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend"),
     ("POST", "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/cancel"),
 }
@@ -92,9 +95,10 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     await server.call("POST", "/" + source["url"], b"{}", token=None)
     (request,) = (await server.get(f"/app/{app}/source/{source['id']}/request")).json["data"]
     await server.watch.settled(2)
+    task = await server.put("/stats/usage/event-types")
     return {
         "app_id": app, "endpoint_id": endpoint, "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
-        "request_id": request["id"], "event_type_name": "invoice.paid",
+        "request_id": request["id"], "event_type_name": "invoice.paid", "task_id": task.json["id"],
     }  # fmt: skip
 
 

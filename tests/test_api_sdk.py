@@ -11,6 +11,8 @@ from svix.api import (
     ApplicationIn,
     ApplicationListOptions,
     ApplicationPatch,
+    AppUsageStatsIn,
+    BackgroundTaskListOptions,
     EndpointHeadersIn,
     EndpointHeadersPatchIn,
     EndpointIn,
@@ -191,6 +193,23 @@ async def test_a_raw_payload(sdk: Client) -> None:
     await sdk.server.watch.settled(1)
     sent = sdk.server.recorder.sent[0][0]
     assert (sent.payload, sent.content_type) == (b"<a/>", "application/xml")
+
+
+async def test_tasks_and_figures(sdk: Client) -> None:
+    app = (await sdk(sdk.svix.application.create, ApplicationIn(name="Acme", uid="acme"))).id
+    now = datetime.now(UTC)
+    api = sdk.svix.statistics
+    wanted = AppUsageStatsIn(since=now - timedelta(days=1), until=now, app_ids=["acme", "nobody"])
+    usage = await sdk(api.aggregate_app_stats, wanted)
+    assert (usage.status, usage.task, usage.unresolved_app_ids) == ("running", "application.stats", ["nobody"])
+    types = await sdk(api.aggregate_event_types)
+    await sdk.server.watch.ended(usage.id)
+    await sdk.server.watch.ended(types.id)
+    tasks = sdk.svix.background_task
+    shown = await sdk(tasks.get, types.id)
+    assert (shown.status, shown.data["event_types"][0]["appId"]) == ("finished", app)
+    listed = await sdk(tasks.list, BackgroundTaskListOptions(status="finished", task="application.stats"))
+    assert [task.id for task in listed.data] == [usage.id]
 
 
 async def test_health(sdk: Client) -> None:

@@ -26,6 +26,7 @@ PREFIXES = {
     "source": "src_",
     "request": "req_",
     "token": "tok_",
+    "task": "qtask_",
 }
 
 

@@ -1,6 +1,7 @@
 """The words of Tenterhook, as values. Nothing here does anything; instants and spans are microseconds."""
 
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -282,6 +283,41 @@ class Token(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+
+
+class TaskState(StrEnum):
+    """How a task stands. None waits: it runs from the moment it is asked for, whoever comes to it first."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class TaskKind(StrEnum):
+    """What a task can be, under the names of the wire API; what each does is in `store.tasks`."""
+
+    APP_STATS = "application.stats"
+    EVENT_TYPES = "event-type.aggregate"
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """Work that takes longer than a request may. It is done in pages, and survives the end of whoever does it.
+
+    `reached` is the id behind which it goes on, None at the beginning; `data` is what has come of it so far. `tries` counts
+    how often it was taken up since it last got further. `error` says why it has failed.
+    """
+
+    id: str
+    kind: str
+    app: str | None = None
+    parameters: dict[str, Any] = {}
+    state: TaskState = TaskState.RUNNING
+    reached: str | None = None
+    data: dict[str, Any] = {}
+    error: str | None = None
+    tries: int = 0
+    created_at: int
+    updated_at: int
 
 
 class Policy(Struct, frozen=True, kw_only=True):

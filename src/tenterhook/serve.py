@@ -20,6 +20,7 @@ from tenterhook.catalog import Catalog
 from tenterhook.clock import SECOND, Clock
 from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
+from tenterhook.engine.tasks import TaskRunner
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
@@ -84,6 +85,7 @@ class Node:
             memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
             disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), send=settings.role != "api",
         )  # fmt: skip
+        self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due)
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
         self.catalog = Catalog(store, self.worker.adopt)
         limits = Limits(settings.max_received, settings.rejection_body)
@@ -95,7 +97,7 @@ class Node:
         )
         self.ready = False
         self.api = Api(
-            self.hub, self.registry, store, self.clock, settings.admin_token,
+            self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
             answers=settings.role != "worker",
         )  # fmt: skip
@@ -119,6 +121,7 @@ class Node:
         await self.worker.start()
         if self.settings.role != "api":
             self.upkeep.start()
+            self.tasks.start()
         self.ready = True
 
     def _hear(self, hint: Hint) -> None:
@@ -128,6 +131,8 @@ class Node:
                 self.catalog.forget_application(hint.about)
             case "token":
                 self.api.auth.forget()
+            case "task":
+                self.tasks.wake()
             case "due":
                 self.worker.note_due(hint.about, self.clock.now())
             case "endpoint" | "health":
@@ -135,6 +140,7 @@ class Node:
             case "all":
                 self.catalog.forget_all()
                 self.api.auth.forget()
+                self.tasks.wake()
                 self._follow(self.worker.refresh())
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
@@ -151,6 +157,7 @@ class Node:
             last_first.push_async_callback(self.committer.close)
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
             last_first.push_async_callback(self.upkeep.stop)
+            last_first.push_async_callback(self.tasks.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""

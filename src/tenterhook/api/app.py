@@ -19,6 +19,8 @@ from tenterhook.api import (
     inbound,
     messages,
     sources,
+    statistics,
+    tasks,
 )
 from tenterhook.api.auth import Authenticator
 from tenterhook.api.http import (
@@ -36,6 +38,7 @@ from tenterhook.api.openapi import encoded
 from tenterhook.api.query import Query
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
+from tenterhook.engine.tasks import TaskRunner
 from tenterhook.errors import NotFound, TenterhookError
 from tenterhook.hub import Hub
 from tenterhook.registry import Registry
@@ -53,6 +56,8 @@ ROUTES: list[Route] = [
     *attempts.ROUTES,
     *sources.ROUTES,
     *about.ROUTES,
+    *tasks.ROUTES,
+    *statistics.ROUTES,
 ]
 
 _CORS = (
@@ -73,6 +78,7 @@ class Api:
         self,
         hub: Hub,
         registry: Registry,
+        runner: TaskRunner,
         store: Store,
         clock: Clock,
         admin_token: str | None,
@@ -82,7 +88,7 @@ class Api:
         public_url: str | None = None,
         answers: bool = True,
     ) -> None:
-        self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
+        self.hub, self.registry, self.tasks, self.store, self.clock = hub, registry, runner, store, clock
         self.auth = Authenticator(store, clock, admin_token)
         self.idempotency = Idempotency(store, clock)
         self.public_url = (public_url or "").rstrip("/")

@@ -24,6 +24,7 @@ VARIABLES = {
     "msg_id": "The id of a message, or its `eventId`.",
     "request_id": "The id of a received request.",
     "source_id": "The id or uid of a source.",
+    "task_id": "The id of a background task.",
 }
 """The variables of paths, under the names that the wire API gives them."""
 

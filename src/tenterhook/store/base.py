@@ -8,7 +8,7 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -24,6 +24,8 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
+    Task,
+    TaskState,
     Token,
 )
 
@@ -158,13 +160,30 @@ class Loaded(Struct, frozen=True):
 
 
 class Hint(Struct, frozen=True):
-    """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
+    """What another node did: `topic` is application, endpoint, event_type, token, task, due or health; `about` names which.
 
     The topic `all` means that hints may have been missed.
     """
 
     topic: str
     about: str = ""
+
+
+class TaskPage(Struct, frozen=True):
+    """What a page of a task has come to: see `model.Task`. `due` are the endpoints that have something to send now."""
+
+    reached: str | None
+    data: dict[str, Any]
+    done: bool
+    due: tuple[str, ...] = ()
+
+
+class Advanced(Struct, frozen=True):
+    """A task after a page, that page being on the disk; `done` if it was the last one."""
+
+    task: Task
+    done: bool
+    due: tuple[str, ...] = ()
 
 
 Work = Accept | Settlement | Claim
@@ -355,6 +374,26 @@ class Store(Protocol):
 
     async def get_received(self, app: str, source: str, request: str) -> Received | None:
         """One received request, byte for byte."""
+
+    # tasks: of the whole installation; a lease is compared as that of a delivery is
+
+    async def create_task(self, task: Task, remember: Remember | None = None) -> None:
+        """From now on it can be claimed."""
+
+    async def get_task(self, task: str) -> Task | None:
+        """One task."""
+
+    async def list_tasks(self, cursor: Cursor, kind: str | None = None, state: TaskState | None = None) -> list[Task]:
+        """By id."""
+
+    async def claim_task(self, now: int, lease: int, until: int) -> Task | None:
+        """Lease the running task that has waited longest, until `until`; None if there is none to be had."""
+
+    async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
+        """Do its next page, and lease it until `until`; None if the lease was lost. What the page raises undoes it."""
+
+    async def end_task(self, task: str, lease: int, now: int, error: str | None = None) -> Task | None:
+        """It is finished, or has failed with an error; None if the lease was lost."""
 
     # tokens and idempotency keys
 

@@ -166,6 +166,7 @@ def lapse(now: int, limit: int) -> Verb[list[Delivery]]:
 
 
 def recover(now: int) -> Verb[int]:
+    yield from change("UPDATE task SET due_at = ? WHERE due_at > ?", now, now)
     return (yield from change("UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'leased'", now))
 
 

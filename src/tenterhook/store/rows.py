@@ -21,6 +21,8 @@ from tenterhook.model import (
     Secret,
     Source,
     State,
+    Task,
+    TaskState,
     Timing,
     Trigger,
 )
@@ -42,6 +44,7 @@ HEALTH_AGAIN = (
     "(endpoint) DO UPDATE SET failures = excluded.failures, failing_since = excluded.failing_since,"
     " open_until = excluded.open_until, opened = excluded.opened"
 )
+TASK = "id, kind, app, parameters, state, reached, data, error, tries, created_at, updated_at"
 REMEMBER = "key, body_hash, status, answer, expires_at"
 EVENT_ID = "app, event_id, message"
 RECEIVED_KEY = "source, dedup_key, message"
@@ -148,6 +151,21 @@ def header_pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
 
 def health_row(endpoint: str, h: Health) -> Row:
     return (endpoint, h.failures, h.failing_since, h.open_until, h.opened)
+
+
+def task_row(t: Task) -> Row:
+    return (
+        t.id, t.kind, t.app, msgspec.json.encode(t.parameters), t.state.value, t.reached, msgspec.json.encode(t.data),
+        None if t.error is None else _text(t.error), t.tries, t.created_at, t.updated_at,
+    )  # fmt: skip
+
+
+def task(row: Sequence[Any]) -> Task:
+    return Task(
+        id=row[0], kind=row[1], app=row[2], parameters=msgspec.json.decode(row[3]), state=TaskState(row[4]),
+        reached=row[5], data=msgspec.json.decode(row[6]), error=row[7], tries=row[8], created_at=row[9],
+        updated_at=row[10],
+    )  # fmt: skip
 
 
 def remember_row(r: Remember) -> Row:

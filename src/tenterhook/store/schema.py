@@ -76,6 +76,13 @@ MIGRATIONS = [
             expires_at INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+        CREATE TABLE task (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, app TEXT, parameters BLOB NOT NULL, state TEXT NOT NULL, reached TEXT,
+            data BLOB NOT NULL, error TEXT, tries INTEGER NOT NULL, created_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL, lease INTEGER NOT NULL, due_at INTEGER
+        ) WITHOUT ROWID;
+        CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX task_ended ON task (updated_at) WHERE due_at IS NULL;
         """,
         sqlite="""
         CREATE TABLE message (

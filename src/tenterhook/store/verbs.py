@@ -13,10 +13,12 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
+    Task,
+    TaskState,
     Token,
 )
-from tenterhook.store import history, objects
-from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
+from tenterhook.store import history, objects, tasks
+from tenterhook.store.base import Advanced, Cursor, Loaded, Remember, Remembered
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -159,6 +161,24 @@ class SharedVerbs:
 
     async def get_received(self, app: str, source: str, request: str) -> Received | None:
         return await self._read(history.get_received, app, source, request)
+
+    async def create_task(self, task: Task, remember: Remember | None = None) -> None:
+        await self._write(tasks.create_task, task, remember)
+
+    async def get_task(self, task: str) -> Task | None:
+        return await self._read(tasks.get_task, task)
+
+    async def list_tasks(self, cursor: Cursor, kind: str | None = None, state: TaskState | None = None) -> list[Task]:
+        return await self._read(tasks.list_tasks, cursor, kind, state)
+
+    async def claim_task(self, now: int, lease: int, until: int) -> Task | None:
+        return await self._write(tasks.claim_task, now, lease, until)
+
+    async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
+        return await self._write(tasks.advance_task, task, lease, now, until)
+
+    async def end_task(self, task: str, lease: int, now: int, error: str | None = None) -> Task | None:
+        return await self._write(tasks.end_task, task, lease, now, error)
 
     async def create_token(self, token: Token, token_hash: bytes) -> None:
         await self._write(objects.create_token, token, token_hash)
