@@ -39,6 +39,7 @@ BODIES: dict[tuple[str, str], Any] = {
         "until": "2026-01-02T00:00:00",
     },
     ("POST", "/app/{app_id}/endpoint/{endpoint_id}/replay-missing"): {"since": "2026-01-01T00:00:00"},
+    ("POST", "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay"): {"since": "2026-01-01T00:00:00"},
     ("POST", "/app/{app_id}/msg"): {"eventType": "a.b", "payload": {}},
     ("POST", "/app/{app_id}/source"): {"name": "Anyone", "provider": "none"},
     ("PUT", "/app/{app_id}/source/{source_id}"): {"name": "Anyone", "provider": "none"},

@@ -13,6 +13,7 @@ from svix.api import (
     ApplicationPatch,
     AppUsageStatsIn,
     BackgroundTaskListOptions,
+    BulkReplayIn,
     EndpointHeadersIn,
     EndpointHeadersPatchIn,
     EndpointIn,
@@ -182,8 +183,15 @@ async def test_messages_and_attempts(sdk: Client) -> None:
     await sdk.server.watch.settled(2)
 
     since = datetime.now(UTC) - timedelta(hours=1)
-    assert (await sdk(sdk.svix.endpoint.recover, app, endpoint, RecoverIn(since=since))).task == "endpoint.recover"
-    assert (await sdk(sdk.svix.endpoint.replay_missing, app, endpoint, ReplayIn(since=since))).status == "finished"
+    api = sdk.svix.endpoint
+    begun = [
+        await sdk(api.recover, app, endpoint, RecoverIn(since=since)),
+        await sdk(api.replay_missing, app, endpoint, ReplayIn(since=since, until=datetime.now(UTC))),
+        await sdk(api.bulk_replay, app, endpoint, BulkReplayIn(since=since, status=0, event_types=["a.b"], tag="t")),
+    ]
+    assert [task.task for task in begun] == ["endpoint.recover", "endpoint.replay", "endpoint.bulk-replay"]
+    ended = [await sdk.server.watch.ended(task.id) for task in begun]
+    assert [task.data["messagesSent"] for task in ended] == [0, 0, 1]
 
 
 async def test_a_raw_payload(sdk: Client) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.vault import Vault
-from tests.contracts.store import StoreContract
+from tests.contracts.everything import EveryContract
 
 VAULT = Vault([b"0" * 32])
 
 
-class TestPostgres(StoreContract):
+class TestPostgres(EveryContract):
     @pytest.fixture(autouse=True)
     def database(self, postgres_url: str) -> None:
         self.url = postgres_url

@@ -296,6 +296,10 @@ class TaskState(StrEnum):
 class TaskKind(StrEnum):
     """What a task can be, under the names of the wire API; what each does is in `store.tasks`."""
 
+    RECOVER = "endpoint.recover"
+    REPLAY_MISSING = "endpoint.replay"
+    BULK_REPLAY = "endpoint.bulk-replay"
+    PURGE = "application.purge_content"
     APP_STATS = "application.stats"
     EVENT_TYPES = "event-type.aggregate"
 
@@ -318,6 +322,26 @@ class Task(Struct, frozen=True, kw_only=True):
     tries: int = 0
     created_at: int
     updated_at: int
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """The parameters of a replay: which messages of its application an endpoint gets again, each with a fresh schedule.
+
+    Of the messages created from `since` to `until` (not included): those whose delivery has ended in one of `states`,
+    and with `missing` those that were never planned for the endpoint and that it wants. The rest narrows that down:
+    `status_class` is 100 to 500, or 0 for no answer, of the last attempt.
+    """
+
+    endpoint: str
+    since: int
+    until: int
+    lifetime: int
+    states: tuple[State, ...] = ()
+    missing: bool = False
+    event_types: tuple[str, ...] = ()
+    channel: str | None = None
+    tag: str | None = None
+    status_class: int | None = None
 
 
 class Policy(Struct, frozen=True, kw_only=True):

@@ -111,7 +111,7 @@ class TaskContract(StoreContract):
         await store.create_task(new_task())
         await store.claim_task(NOW, 1, SOON)
         await self.end_leases(store)
-        assert await store.claim_task(SOON, 2, SOON) is not None
+        assert await store.claim_task(SOON if store.shared else NOW, 2, SOON) is not None
 
     async def test_a_page_that_fails_leaves_its_task_where_it_was(self, store: Store) -> None:
         task = new_task(kind=TaskKind.APP_STATS, parameters={"since": "never"})

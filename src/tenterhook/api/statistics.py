@@ -8,7 +8,7 @@ from msgspec import Meta
 from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Uid, instant_in
+from tenterhook.api.shapes import In, Since, Uid, Until, instant_in
 from tenterhook.api.tasks import TaskOut, begun
 from tenterhook.clock import DAY, MINUTE
 from tenterhook.errors import BadRequest, Invalid
@@ -29,8 +29,8 @@ class InvalidRange(BadRequest):
 class AppUsageStatsIn(In):
     """A range of time, and of which applications (by id or uid) the figures shall be; of all if they are absent."""
 
-    since: str
-    until: str
+    since: Since
+    until: Until
     app_ids: Annotated[list[Uid], Meta(max_length=1_000)] | None = None
 
 

@@ -9,7 +9,7 @@ from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.query import OneWord
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import Out, instant, unset
+from tenterhook.api.shapes import Out, Time, instant, unset
 from tenterhook.errors import NotFound
 from tenterhook.ids import PREFIXES
 from tenterhook.model import Task, TaskKind, TaskState
@@ -27,7 +27,7 @@ class TaskOut(Out):
     id: str
     status: TaskState
     task: str
-    updated_at: str
+    updated_at: Time
 
 
 class BackgroundTaskOut(Out, kw_only=True):
@@ -37,7 +37,7 @@ class BackgroundTaskOut(Out, kw_only=True):
     status: TaskState
     task: str
     data: dict[str, Any]
-    updated_at: str
+    updated_at: Time
     error: str | UnsetType = UNSET
 
 

@@ -330,13 +330,13 @@ class Store(Protocol):
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         """All deliveries of a message, by endpoint id."""
 
-    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        """Make one manual attempt due, outside the schedule. Raises NotFound, DeliveryInFlight."""
+    async def request_attempt(
+        self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
+    ) -> Delivery:
+        """Make one manual attempt due, outside the schedule. Raises NotFound, DeliveryInFlight.
 
-    async def replay(
-        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
-    ) -> int:
-        """Make each of the messages due at the endpoint with a fresh schedule; how many. Pending ones stay as they are."""
+        The message may never have been planned for the endpoint; `ordered` says whether it then goes into its line.
+        """
 
     async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
         """End a pending delivery without delivering it; whether there was one."""

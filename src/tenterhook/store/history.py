@@ -75,11 +75,11 @@ def _save(delivery: Delivery) -> Verb[None]:
         yield Tell("due", delivery.endpoint)
 
 
-def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: int) -> Verb[Delivery]:
+def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool) -> Verb[Delivery]:
     """A pending delivery keeps its planned try in `resume_at`; one that has ended gets one try and nothing more."""
     delivery = yield from _held(app, message, endpoint)
     if delivery is None:
-        raise NotFound
+        delivery = yield from _never_planned(app, message, endpoint, now, ordered)
     if delivery.state is State.LEASED:
         raise DeliveryInFlight
     if delivery.state is State.WAITING:
@@ -100,36 +100,17 @@ def _must_queue(delivery: Delivery) -> Verb[bool]:
     return delivery.order_key is not None and (yield from is_occupied(delivery.endpoint, delivery.order_key))
 
 
-def replay(app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool) -> Verb[int]:
-    count = 0
-    for message_id in sorted(message_ids):
-        delivery = yield from _held(app, message_id, endpoint)
-        if delivery is None:
-            delivery = yield from _never_planned(app, message_id, endpoint, now, lifetime, order)
-        elif delivery.state in PENDING:
-            continue
-        if delivery is None:
-            continue
-        queued = yield from _must_queue(delivery)
-        moved = step(delivery, "queued") if queued else step(delivery, "replayed", due_at=now)
-        yield from _save(replace(moved, step=0, trigger=Trigger.SCHEDULED, resume_at=None, expires_at=now + lifetime))
-        count += 1
-    return count
-
-
-def _never_planned(
-    app: str, message: str, endpoint: str, now: int, lifetime: int, order: bool
-) -> Verb[Delivery | None]:
-    """A delivery for a message that came while the endpoint was disabled, or before it existed."""
+def _never_planned(app: str, message: str, endpoint: str, now: int, ordered: bool) -> Verb[Delivery]:
+    """A delivery for a message that came while the endpoint was disabled, or before it existed. Raises NotFound."""
     found = yield from select_one("SELECT order_key FROM message WHERE app = ? AND id = ?", app, message)
     if found is None:
-        return None
-    line = (found[0] or "") if order else None
+        raise NotFound
+    line = (found[0] or "") if ordered else None
     if line is not None:
         yield LockLines([(endpoint, line)])
     return Delivery(
         message=message, endpoint=endpoint, app=app, state=State.CANCELLED, due_at=None, order_key=line, created_at=now,
-        expires_at=now + lifetime,
+        expires_at=now,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from tenterhook.store.sql import Verb, change, select_one
 
 LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
 PENDING_STATES = ", ".join(f"'{state.value}'" for state in PENDING)
+LINES_PENDING = f"order_key IS NOT NULL AND state IN ({PENDING_STATES})"
+"""What the index on lines holds: a condition that says so lets a statement use it."""
 
 
 def is_occupied(endpoint: str, order_key: str) -> Verb[bool]:

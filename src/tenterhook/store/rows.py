@@ -65,7 +65,7 @@ def message_row(m: Message) -> Row:
 def message(row: Sequence[Any]) -> Message:
     return Message(
         id=row[0], app=row[1], event_type=row[2], payload=row[3] or b"", content_type=row[4], event_id=row[5],
-        channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
+        channels=split(row[6]), tags=split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
         expired=row[3] is None,
     )  # fmt: skip
 
@@ -218,5 +218,5 @@ def _join(words: tuple[str, ...]) -> str | None:
     return ",".join(words) if words else None
 
 
-def _split(text: str | None) -> tuple[str, ...]:
+def split(text: str | None) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tenterhook.clock import DAY
 from tenterhook.model import Task, TaskKind, TaskState
-from tenterhook.store import rows, statistics
+from tenterhook.store import replays, rows, statistics
 from tenterhook.store.base import Advanced, Cursor, Remember, TaskPage
 from tenterhook.store.lists import page
 from tenterhook.store.objects import remember
@@ -22,6 +22,9 @@ KEPT = 90 * DAY
 _FORGOTTEN_AT_ONCE = 100
 
 KINDS: dict[str, Callable[[Task, int], Verb[TaskPage]]] = {
+    TaskKind.RECOVER: replays.replay,
+    TaskKind.REPLAY_MISSING: replays.replay,
+    TaskKind.BULK_REPLAY: replays.replay,
     TaskKind.APP_STATS: statistics.count_messages,
     TaskKind.EVENT_TYPES: statistics.collect_event_types,
 }

@@ -118,13 +118,10 @@ class SharedVerbs:
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         return await self._read(history.list_deliveries, app, message)
 
-    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        return await self._write(history.request_attempt, app, message, endpoint, now, lifetime)
-
-    async def replay(
-        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
-    ) -> int:
-        return await self._write(history.replay, app, endpoint, message_ids, now, lifetime, order)
+    async def request_attempt(
+        self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
+    ) -> Delivery:
+        return await self._write(history.request_attempt, app, message, endpoint, now, lifetime, ordered)
 
     async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
         return await self._write(history.cancel_delivery, app, message, endpoint, now)

@@ -1,0 +1,8 @@
+"""The whole contract of the store. An implementation's test file subclasses this and says how to make a store."""
+
+from tests.contracts.replays import ReplayContract
+from tests.contracts.tasks import TaskContract
+
+
+class EveryContract(TaskContract, ReplayContract):
+    """What every noun asks for."""
