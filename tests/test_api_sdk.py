@@ -13,6 +13,7 @@ from svix.api import (
     ApplicationPatch,
     AppUsageStatsIn,
     BackgroundTaskListOptions,
+    BulkExpungeContentsIn,
     BulkReplayIn,
     EndpointHeadersIn,
     EndpointHeadersPatchIn,
@@ -201,6 +202,25 @@ async def test_a_raw_payload(sdk: Client) -> None:
     await sdk.server.watch.settled(1)
     sent = sdk.server.recorder.sent[0][0]
     assert (sent.payload, sent.content_type) == (b"<a/>", "application/xml")
+
+
+async def test_content_that_goes(sdk: Client) -> None:
+    app = (await sdk(sdk.svix.application.create, ApplicationIn(name="Acme"))).id
+    await sdk(sdk.svix.endpoint.create, app, EndpointIn(url=URL))
+    messages = sdk.svix.message
+    made = [await sdk(messages.create, app, MessageIn(event_type="a.b", payload={"n": n})) for n in range(3)]
+    first = (await sdk.server.watch.settled(3))[0]
+    await sdk(messages.expunge_content, app, made[0].id)
+    wanted = BulkExpungeContentsIn(ids=[made[1].id, "none"])
+    assert (await sdk(messages.bulk_expunge_content, app, wanted)).results == {
+        made[1].id: "expunged",
+        "none": "not-found",
+    }
+    begun = await sdk(messages.expunge_all_contents, app)
+    assert (await sdk.server.watch.ended(begun.id)).data == {"messagesPurged": 1}
+    attempts = sdk.svix.message_attempt
+    await sdk(attempts.expunge_content, app, first.message, first.id)
+    assert (await sdk(attempts.get, app, first.message, first.id)).response == "EXPUNGED"
 
 
 async def test_tasks_and_figures(sdk: Client) -> None:

@@ -188,8 +188,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
     timing: Timing = Timing()
 
 
+EXPUNGED = b"EXPUNGED"
+"""What an attempt shows in place of the body of an answer that somebody had removed (as in the wire API)."""
+
+
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try of a delivery, never changed once written."""
+    """One try of a delivery, never changed once written, but that somebody may have its bodies removed."""
 
     id: str
     app: str

@@ -130,7 +130,7 @@ def shown(
     status = SUCCESS if outcome.result is Result.OK else FAIL
     answer = "{}"
     if with_content:
-        answer = text_of(outcome.response_body)[0] if outcome.status else outcome.detail
+        answer = text_of(outcome.response_body)[0] if outcome.status or outcome.response_body else outcome.detail
     return MessageAttemptOut(
         id=attempt.id,
         url=outcome.url,

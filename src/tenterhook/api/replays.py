@@ -1,9 +1,10 @@
 """`/app/{app_id}/endpoint/{endpoint_id}/…`: sending again what an endpoint missed, as background tasks."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from tenterhook.api.attempts import CANCELED, FAIL, STATUS, STATUS_CODE_CLASS, SUCCESS
 from tenterhook.api.http import Call, Response
@@ -60,8 +61,8 @@ class BulkReplayIn(ReplayIn):
     event_types: list[Name] | None = None
     channel: Channel | None = None
     tag: Tag | None = None
-    status: int | None = None
-    status_code_class: int | None = None
+    status: Annotated[int, Meta(extra_json_schema={"enum": list(STATUS.codes)})] | None = None
+    status_code_class: Annotated[int, Meta(extra_json_schema={"enum": list(STATUS_CODE_CLASS.codes)})] | None = None
 
     def choice(self) -> dict[str, Any]:
         """Raises Invalid."""

@@ -349,6 +349,12 @@ class Store(Protocol):
     ) -> list[Attempt]:
         """Of a message, an endpoint, or both; by id."""
 
+    async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
+        """Remove the content of messages, given by id or event id; those of the `refs` that there are."""
+
+    async def expunge_attempt(self, app: str, message: str, attempt: str) -> None:
+        """Remove the bodies of an attempt; that of the answer reads EXPUNGED. Raises NotFound."""
+
     # sources and what they received
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:

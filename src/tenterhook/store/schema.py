@@ -106,6 +106,7 @@ MIGRATIONS = [
         );
         CREATE UNIQUE INDEX received_id ON received (source, id);
         CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
         """,
         postgres="""
         CREATE TABLE message (
@@ -132,6 +133,7 @@ MIGRATIONS = [
             query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB, PRIMARY KEY (source, id)
         ) PARTITION BY RANGE (id);
         CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
         CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
         CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tenterhook.clock import DAY
 from tenterhook.model import Task, TaskKind, TaskState
-from tenterhook.store import replays, rows, statistics
+from tenterhook.store import erasure, replays, rows, statistics
 from tenterhook.store.base import Advanced, Cursor, Remember, TaskPage
 from tenterhook.store.lists import page
 from tenterhook.store.objects import remember
@@ -25,6 +25,7 @@ KINDS: dict[str, Callable[[Task, int], Verb[TaskPage]]] = {
     TaskKind.RECOVER: replays.replay,
     TaskKind.REPLAY_MISSING: replays.replay,
     TaskKind.BULK_REPLAY: replays.replay,
+    TaskKind.PURGE: erasure.purge,
     TaskKind.APP_STATS: statistics.count_messages,
     TaskKind.EVENT_TYPES: statistics.collect_event_types,
 }

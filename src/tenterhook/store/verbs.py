@@ -17,7 +17,7 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
-from tenterhook.store import history, objects, tasks
+from tenterhook.store import erasure, history, objects, tasks
 from tenterhook.store.base import Advanced, Cursor, Loaded, Remember, Remembered
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
@@ -133,6 +133,12 @@ class SharedVerbs:
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         return await self._read(history.list_attempts, app, cursor, message, endpoint)
+
+    async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
+        return await self._write(erasure.expunge_messages, app, refs)
+
+    async def expunge_attempt(self, app: str, message: str, attempt: str) -> None:
+        await self._write(erasure.expunge_attempt, app, message, attempt)
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         assert source.app == app
