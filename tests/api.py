@@ -54,23 +54,28 @@ class Watch(Instrument):
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         self.attempts.append(attempt)
-        self._more.set()
+        self.happened()
 
     def task_ended(self, task: Task) -> None:
         self.tasks.append(task)
+        self.happened()
+
+    def happened(self) -> None:
+        """Something that a test may wait for."""
         self._more.set()
 
     async def settled(self, count: int) -> list[Attempt]:
         """At least `count` attempts, since the server began."""
-        await self._until(lambda: len(self.attempts) >= count)
+        await self.until(lambda: len(self.attempts) >= count)
         return self.attempts
 
     async def ended(self, task: str) -> Task:
         """A task, when it has ended."""
-        await self._until(lambda: any(one.id == task for one in self.tasks))
+        await self.until(lambda: any(one.id == task for one in self.tasks))
         return next(one for one in self.tasks if one.id == task)
 
-    async def _until(self, done: Callable[[], bool]) -> None:
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Until that holds of what has happened."""
         async with asyncio.timeout(GRACE):
             while not done():
                 self._more.clear()

@@ -12,7 +12,7 @@ from svix.api import Svix
 
 from tenterhook.api.app import ROUTES
 from tenterhook.api.routes import VARIABLES, Access, Route
-from tests.api import Answer, Server, running
+from tests.api import URL, Answer, Server, running
 
 PREFIX = "/api/v1"
 NOBODY = "0" * 27
@@ -45,6 +45,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app/{app_id}/source"): {"name": "Anyone", "provider": "none"},
     ("PUT", "/app/{app_id}/source/{source_id}"): {"name": "Anyone", "provider": "none"},
     ("PATCH", "/app/{app_id}/source/{source_id}"): {"name": "Anyone"},
+    ("POST", "/operational-webhook/endpoint"): {"url": URL},
+    ("PUT", "/operational-webhook/endpoint/{endpoint_id}"): {"url": URL},
+    ("POST", "/operational-webhook/endpoint/{endpoint_id}/secret/rotate"): {},
+    ("PUT", "/operational-webhook/endpoint/{endpoint_id}/headers"): {"headers": {}},
     ("POST", "/stats/usage/app"): {"since": "2026-01-01T00:00:00", "until": "2026-01-02T00:00:00"},
 }
 WITHOUT_A_BODY = {
@@ -64,6 +68,8 @@ class World(Struct):
 
     async def call(self, route: Route, things: dict[str, str], **more: Any) -> Answer:
         body = more.pop("body", BODIES.get(key(route)))
+        if route.app is not None and things["endpoint_id"] == self.things["endpoint_id"]:
+            things = things | {"endpoint_id": self.things["own_endpoint_id"]}
         return await self.server.call(route.method, key(route)[1].format(**things), body, **more)
 
 
@@ -92,6 +98,8 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     app = await server.app(uid="acme")
     await server.post("/event-type", {"name": "invoice.paid", "description": "Paid"})
     endpoint = await server.endpoint(app)
+    own = {"url": URL, "eventTypes": ["message.attempt.recovered"]}
+    own_endpoint = (await server.post("/operational-webhook/endpoint", own)).json["id"]
     msg = await server.message(app)
     (attempt,) = await server.watch.settled(1)
     source = await server.source(app)
@@ -100,7 +108,8 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     await server.watch.settled(2)
     task = await server.put("/stats/usage/event-types")
     return {
-        "app_id": app, "endpoint_id": endpoint, "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
+        "app_id": app, "endpoint_id": endpoint, "own_endpoint_id": own_endpoint,
+        "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
         "request_id": request["id"], "event_type_name": "invoice.paid", "task_id": task.json["id"],
     }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The official Svix SDK for Python, a client that we did not write, against a real server on a loopback port."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,11 @@ from svix.api import (
     MessageGetOptions,
     MessageIn,
     MessageListOptions,
+    OperationalWebhookEndpointHeadersIn,
+    OperationalWebhookEndpointIn,
+    OperationalWebhookEndpointListOptions,
+    OperationalWebhookEndpointSecretIn,
+    OperationalWebhookEndpointUpsertIn,
     Ordering,
     RecoverIn,
     ReplayIn,
@@ -238,6 +244,40 @@ async def test_tasks_and_figures(sdk: Client) -> None:
     assert (shown.status, shown.data["event_types"][0]["appId"]) == ("finished", app)
     listed = await sdk(tasks.list, BackgroundTaskListOptions(status="finished", task="application.stats"))
     assert [task.id for task in listed.data] == [usage.id]
+
+
+async def test_operational_webhooks(sdk: Client) -> None:
+    api = sdk.svix.operational_webhook.endpoint
+    wanted = OperationalWebhookEndpointIn(
+        url=URL, uid="ops", description="d", event_types=["endpoint.created", "endpoint.disabled"], headers={"X-A": "1"},
+        metadata={"a": "b"}, throttle_rate=7,
+    )  # fmt: skip
+    made = await sdk(api.create, wanted)
+    assert (made.uid, made.event_types, made.throttle_rate) == ("ops", wanted.event_types, 7)
+    assert (await sdk(api.get, "ops")).id == made.id
+    listed = await sdk(api.list, OperationalWebhookEndpointListOptions(limit=5, order=Ordering.ASCENDING))
+    assert ([one.id for one in listed.data], listed.done) == ([made.id], True)
+    assert (await sdk(api.get_headers, "ops")).headers == {"X-A": "1"}
+    await sdk(api.set_headers, "ops", OperationalWebhookEndpointHeadersIn(headers={"X-B": "2"}))
+    assert (await sdk(api.get_headers, made.id)).headers == {"X-B": "2"}
+    first = (await sdk(api.get_secret, "ops")).key
+    assert await sdk(api.rotate_secret, "ops", OperationalWebhookEndpointSecretIn(grace_period_seconds=5)) is None
+    assert (await sdk(api.get_secret, "ops")).key != first
+    changed = OperationalWebhookEndpointUpsertIn(url=URL + "/2", uid="ops", event_types=["endpoint.created"])
+    assert (await sdk(api.upsert, "ops", changed)).url == URL + "/2"
+
+    app = (await sdk(sdk.svix.application.create, ApplicationIn(name="Acme", uid="acme"))).id
+    endpoint = (await sdk(sdk.svix.endpoint.create, app, EndpointIn(url=URL))).id
+    await sdk.server.watch.settled(1)
+    ((message, receiver),) = sdk.server.recorder.sent
+    assert (message.event_type, receiver.url) == ("endpoint.created", URL + "/2")
+    body = json.loads(message.payload)
+    assert body == {
+        "type": "endpoint.created",
+        "data": {"appId": app, "appUid": "acme", "endpointId": endpoint, "endpointUid": None},
+    }
+    await sdk(api.delete, "ops")
+    assert (await sdk(api.list)).data == []
 
 
 async def test_health(sdk: Client) -> None:

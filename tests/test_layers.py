@@ -25,7 +25,10 @@ LAYERS: list[list[str]] = [
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "observe", "netguard", "logs", "remote", "http_server"],
-    ["engine.agenda", "engine.committer", "engine.lane", "engine.tasks", "engine.upkeep", "engine.worker", "catalog"],
+    [
+        "engine.agenda", "engine.committer", "engine.lane", "engine.tasks", "engine.upkeep", "engine.worker", "catalog",
+        "operational",
+    ],
     ["hub", "registry", "apply"],
     ["api"],
     # implementations: above those who use them through the seam only

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tenterhook.errors import NotFound
 from tenterhook.model import Application, Endpoint, Health, Source
-from tenterhook.routing import Router
+from tenterhook.routing import Router, wants
 from tenterhook.store.base import Store
 
 _APPLICATIONS = 10_000
@@ -27,6 +27,10 @@ class Entry:
         self.revision = revision
         self.endpoints = endpoints
         self.router = Router(list(endpoints.values()))
+
+    def listens(self, event_type: str) -> bool:
+        """Whether any endpoint may want such a message, whatever its channels."""
+        return any(not e.disabled and wants(e, event_type, e.channels or ()) for e in self.endpoints.values())
 
     def replace(self, endpoint: Endpoint) -> None:
         self.endpoints[endpoint.id] = endpoint

@@ -72,6 +72,12 @@ class Application(Struct, frozen=True, kw_only=True):
     updated_at: int
 
 
+OPERATIONAL = f"app_{1:027}"
+"""The id of the server's own application. It is there from the beginning, and its endpoints are the operational webhooks'."""
+
+OPERATIONAL_UID = "operational-webhooks"
+
+
 class EventType(Struct, frozen=True, kw_only=True):
     """A named kind of event."""
 
@@ -219,7 +225,7 @@ class Health(Struct, frozen=True):
 
 
 class Signal(Struct, frozen=True):
-    """Something that operators or customers want to hear of; the kinds are documented in docs/signals.md."""
+    """Something that operators or customers want to hear of; the kinds are among `engine.notices.EVENTS`."""
 
     kind: str
     app: str

@@ -54,7 +54,7 @@ class Instrument:
         """An attempt is on the disk; `kept` is False if the lease had been lost."""
 
     def signalled(self, signal: Signal) -> None:
-        """Something that people want to hear of; see docs/signals.md."""
+        """Something that people want to hear of; see docs/operational-webhooks.md."""
 
     def task_ended(self, task: Task) -> None:
         """A task has finished or failed, and that is on the disk."""

@@ -29,6 +29,7 @@ from tenterhook.hub import Hub, Limits
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Token
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.operational import Notices
 from tenterhook.registry import Registry
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
@@ -80,20 +81,34 @@ class Node:
             log.warning("%s", warning)
         self.senders = SenderRegistry(HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response)))
         self.committer = Committer(store, instrument)
+        self.notices = Notices(
+            store, lambda app: self.catalog.application(app),
+            lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
+            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), self.clock, ids, instrument,
+        )  # fmt: skip
         self.worker = Worker(
             store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
             memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
-            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), send=settings.role != "api",
+            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), notices=self.notices,
+            send=settings.role != "api",
         )  # fmt: skip
-        self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due)
-        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
+        self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
+        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept, notices=self.notices)
         self.catalog = Catalog(store, self.worker.adopt)
         limits = Limits(settings.max_received, settings.rejection_body)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
         )
         self.registry = Registry(
-            store, self.catalog, self.worker, self.clock, ids, tuple(KINDS), self._check_url, settings.longest_timeout()
+            store,
+            self.catalog,
+            self.worker,
+            self.clock,
+            ids,
+            tuple(KINDS),
+            self._check_url,
+            settings.longest_timeout(),
+            self.notices,
         )
         self.ready = False
         self.api = Api(

@@ -1,9 +1,10 @@
 """The whole contract of the store. An implementation's test file subclasses this and says how to make a store."""
 
 from tests.contracts.erasure import ErasureContract
+from tests.contracts.notices import NoticeContract
 from tests.contracts.replays import ReplayContract
 from tests.contracts.tasks import TaskContract
 
 
-class EveryContract(TaskContract, ReplayContract, ErasureContract):
+class EveryContract(TaskContract, ReplayContract, ErasureContract, NoticeContract):
     """What every noun asks for."""

@@ -85,7 +85,7 @@ class ReplayContract(StoreContract):
         assert busy.message == head
         assert await replay(store, endpoint, states=(State.DELIVERED,)) == 1
         assert await store.cancel_delivery(app.id, waits.id, endpoint.id, NOW)
-        assert [d.message for d in await store.lapse(NOW, 10)] == [lapses.id]
+        assert [d.message for d in await self.lapse(store)] == [lapses.id]
         assert (await self.claim(store, endpoint)).claimed == ()
 
     async def test_a_line_never_has_two_heads(self, store: Store, app: Application) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from tenterhook.clock import SECOND, to_rfc3339
 from tenterhook.engine.lane import LEASE_MARGIN
-from tenterhook.model import Attempt, Endpoint, Reason, Result, State, TaskState
+from tenterhook.model import OPERATIONAL, Attempt, Endpoint, Reason, Result, State, TaskState
 from tests.simulation.loop import START
 from tests.simulation.receivers import Send
 from tests.simulation.world import ENDED, World
@@ -67,6 +67,32 @@ def _every_task_ends(world: World) -> Iterator[str]:
         gone = task.parameters["endpoint"] in world.deleted
         if task.state is TaskState.RUNNING or (task.state is TaskState.FAILED and not gone):
             yield f"{task} has not come to its end"
+
+
+def _what_happened_is_told(world: World) -> Iterator[str]:
+    """Operational webhooks say what became of deliveries, no more and no less, whatever dies in between."""
+    if not world.scenario.told:
+        if world.told:
+            yield f"{len(world.told)} notices, and nobody listens"
+        return
+    for signal in world.signals:
+        if (
+            signal.app != OPERATIONAL
+            and signal.endpoint not in world.deleted
+            and (signal.kind, signal.endpoint, signal.message) not in world.told
+        ):
+            yield f"{signal} was never told"
+    for (message, endpoint), delivery in world.deliveries.items():
+        count = world.told.get(("message.attempt.exhausted", endpoint, message), 0)
+        if count > 1 + world.replayed.get((message, endpoint), 0) + world.manual.get((message, endpoint), 0):
+            yield f"the end of {message} for {endpoint} was told {count} times"
+        if endpoint not in world.deleted and delivery.state is State.FAILED and not count:
+            yield f"{message} has failed for {endpoint}, which was never told"
+        if delivery.state is not State.FAILED and count and not world.touched.get((message, endpoint)):
+            yield f"it was told that {message} has failed for {endpoint}, but it is {delivery.state}"
+    ended = sum(task.state is not TaskState.RUNNING for task in world.tasks)
+    if world.told.get(("background_task.finished", None, None), 0) != ended:
+        yield f"{ended} tasks have ended, and {world.told} was told"
 
 
 def _state_agrees_with_receivers(world: World) -> Iterator[str]:
@@ -249,6 +275,7 @@ CHECKS = (
     _refused_is_never_sent,
     _every_delivery_ends,
     _every_task_ends,
+    _what_happened_is_told,
     _state_agrees_with_receivers,
     _sends_are_recorded,
     _unknown_has_a_cause,

@@ -23,6 +23,7 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import DeliveryInFlight, NotFound, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import (
+    OPERATIONAL,
     Application,
     Attempt,
     Delivery,
@@ -37,6 +38,7 @@ from tenterhook.model import (
     TaskState,
 )
 from tenterhook.observe import Instrument
+from tenterhook.operational import Notices
 from tenterhook.store import replays
 from tenterhook.store.base import Accept, Cursor
 from tenterhook.store.sqlite import SqliteStore
@@ -92,14 +94,26 @@ class Node:
         notes = Notes(self)
         self.ids = IdMaker(Random(rng.getrandbits(60)))
         self.committer = Committer(self.line, notes)
+        self.notices = Notices(
+            self.line, lambda app: self.catalog.application(app),
+            lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
+            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), world.clock, self.ids, notes,
+        )  # fmt: skip
         self.worker = CountingWorker(
             self.line, self.committer, lambda _: self.network, world.clock, self.ids, Random(rng.getrandbits(60)), notes,
-            s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled,
+            s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled, notices=self.notices,
         )  # fmt: skip
-        self.upkeep = Upkeep(self.line, self.worker, world.clock, notes, interval=s.upkeep)
+        self.upkeep = Upkeep(self.line, self.worker, world.clock, notes, interval=s.upkeep, notices=self.notices)
         self.catalog = Catalog(self.line, self.worker.adopt)
         self.runner = TaskRunner(
-            self.line, world.clock, self.ids, Random(rng.getrandbits(60)), notes, self.worker.note_due, poll=s.upkeep
+            self.line,
+            world.clock,
+            self.ids,
+            Random(rng.getrandbits(60)),
+            notes,
+            self.worker.note_due,
+            self.notices,
+            s.upkeep,
         )
 
     def note(self, *what: object) -> None:
@@ -165,6 +179,7 @@ class World:
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
+    told: dict[tuple[str, str | None, str | None], int] = field(default_factory=dict)
 
     # the life of processes
 
@@ -317,6 +332,11 @@ class World:
     async def run(self) -> None:
         for endpoint in self.scenario.endpoints:
             await self.store.create_endpoint(APP, endpoint)
+        if self.scenario.told:
+            ears = Endpoint(
+                id="ep_told", app=OPERATIONAL, url="https://told.example/", created_at=START, updated_at=START
+            )
+            await self.store.create_endpoint(OPERATIONAL, ears)
         await self.boot()
         killers = []
         for step in self.scenario.script:
@@ -358,6 +378,10 @@ class World:
             for delivery in await self.store.list_deliveries(APP, message):
                 self.deliveries[message, delivery.endpoint] = delivery
         self.attempts = await self.store.list_attempts(APP, Cursor(limit=1_000_000))
+        for message in await self.store.list_messages(OPERATIONAL, Cursor(limit=1_000_000)):
+            body = msgspec.json.decode(message.payload)
+            about = body["data"].get("endpointId"), body["data"].get("msgId")
+            self.told[body["type"], *about] = self.told.get((body["type"], *about), 0) + 1
         self.tasks = await self.store.list_tasks(Cursor(limit=1_000_000))
         for task in self.tasks:
             for line in ((message, task.parameters["endpoint"]) for message in self.messages):

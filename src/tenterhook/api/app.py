@@ -19,6 +19,7 @@ from tenterhook.api import (
     event_types,
     inbound,
     messages,
+    operational,
     replays,
     sources,
     statistics,
@@ -60,6 +61,7 @@ ROUTES: list[Route] = [
     *erasure.ROUTES,
     *sources.ROUTES,
     *about.ROUTES,
+    *operational.ROUTES,
     *tasks.ROUTES,
     *statistics.ROUTES,
 ]

@@ -34,8 +34,9 @@ from tenterhook.api.shapes import (
     uid_of,
     unset,
 )
+from tenterhook.engine.notices import EVENTS
 from tenterhook.errors import Invalid, NotFound
-from tenterhook.model import Endpoint, Secret
+from tenterhook.model import OPERATIONAL, Endpoint, Secret
 from tenterhook.urls import UrlRefused
 
 if TYPE_CHECKING:
@@ -222,14 +223,20 @@ def _at_url() -> Iterator[None]:
         raise Invalid(refused.detail, ("body", "url")) from None
 
 
-async def _check_event_types(api: "Api", wanted: Sequence[str] | None, known: Sequence[str] | None = None) -> None:
+async def _check_event_types(
+    api: "Api", app: str, wanted: Sequence[str] | None, known: Sequence[str] | None = None
+) -> None:
     """A name must be that of an event type, so that a slip of the pen does not go unnoticed.
 
-    Globs, and what the providers of sources name, need no event type; what the endpoint has already may stay. Raises
-    Invalid.
+    Globs, and what the providers of sources name, need no event type; what the endpoint has already may stay. The server's
+    own application has event types of its own. Raises Invalid.
     """
     for name in wanted or ():
         if "*" in name or name in (known or ()) or name.partition(".")[0] in providers.names():
+            continue
+        if app == OPERATIONAL:
+            if name not in EVENTS:
+                raise Invalid(f"there is no event {name!r}: choose among {', '.join(EVENTS)}", ("body", "eventTypes"))
             continue
         found = await api.store.get_event_type(name)
         if found is None or found.archived:
@@ -257,7 +264,7 @@ async def _create(
 ) -> Endpoint:
     fields = wanted.fields()
     kind = "webhook" if wanted.kind is UNSET else wanted.kind
-    await _check_event_types(api, fields["event_types"])
+    await _check_event_types(api, app, fields["event_types"])
     if fields["disabled"]:
         fields["disabled_reason"] = "manual"
     fields["url"] = _normal_url(wanted.url, kind)
@@ -305,7 +312,7 @@ async def _save(api: "Api", endpoint: Endpoint, kind: str | UnsetType, fields: d
     changeable(endpoint)
     if kind not in (UNSET, endpoint.kind):
         raise Invalid("the kind of an endpoint cannot be changed: create another one", ("body", "kind"))
-    await _check_event_types(api, fields.get("event_types"), endpoint.event_types)
+    await _check_event_types(api, endpoint.app, fields.get("event_types"), endpoint.event_types)
     if fields.get("url") == shown_url(endpoint):
         # what was read and is written back, masked or not
         del fields["url"]

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from tenterhook.clock import SECOND, Clock, until
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Task, TaskKind
+from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
+from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Remember, Store
 
 log = logging.getLogger(__name__)
@@ -40,10 +43,11 @@ class TaskRunner:
         rng: Random,
         instrument: Instrument,
         due: Callable[[str, int], None],
+        notices: Silence = SILENCE,
         poll: int = _POLL,
     ) -> None:
         self._store, self._clock, self._ids, self._rng = store, clock, ids, rng
-        self._instrument, self._due, self._poll = instrument, due, poll
+        self._instrument, self._due, self._notices, self._poll = instrument, due, notices, poll
         self._wake = asyncio.Event()
         self._stopping = False
         self._runner: asyncio.Task[None] | None = None
@@ -129,6 +133,9 @@ class TaskRunner:
                 return
 
     async def _end(self, task: Task, lease: int, error: str | None) -> None:
-        ended = await self._store.end_task(task.id, lease, self._clock.now(), error)
+        state = TaskState.FINISHED if error is None else TaskState.FAILED
+        notices = await self._notices.task(replace(task, state=state, error=error))
+        ended = await self._store.end_task(task.id, lease, self._clock.now(), error, notices)
         if ended is not None:
+            self._notices.written(notices)
             self._instrument.task_ended(ended)

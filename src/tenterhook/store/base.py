@@ -56,7 +56,8 @@ class Accept(Struct, frozen=True):
     """A message with the deliveries it owes, or only a received request that became none; committed together.
 
     `revision` is that of the application as it was when this was planned (see `Loaded`); when it has changed since, the
-    answer is OutdatedPlan and nothing is written. None does not ask.
+    answer is OutdatedPlan and nothing is written. None does not ask. `given` is the place in the batch of a settlement that
+    this goes with: where that is not kept, nothing is written either.
     """
 
     message: Message | None
@@ -64,6 +65,7 @@ class Accept(Struct, frozen=True):
     received: Received | None = None
     remember: Remember | None = None
     revision: int | None = None
+    given: int | None = None
 
 
 class Accepted(Struct, frozen=True):
@@ -149,6 +151,18 @@ class Page(Struct, frozen=True):
     claimed: tuple[Claimed, ...]
     next_due: int | None
     health: Health | None = None
+
+
+class Lapsing(Struct, frozen=True):
+    """A delivery whose lifetime is over, and what is to be told of it.
+
+    That is how its message and its endpoint are named, and its last attempt: the id, the status, when it began (µs UTC).
+    """
+
+    delivery: Delivery
+    event_id: str | None = None
+    endpoint_uid: str | None = None
+    attempt: tuple[str, int, int] | None = None
 
 
 class Loaded(Struct, frozen=True):
@@ -241,8 +255,11 @@ class Store(Protocol):
     async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
         """Endpoints with pending deliveries behind endpoint id `after`, each with its earliest `due_at`."""
 
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
-        """End up to `limit` unleased deliveries whose lifetime is over; FIFO lines move on."""
+    async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
+        """Up to `limit` unleased deliveries whose lifetime is over."""
+
+    async def lapse(self, now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> list[Delivery]:
+        """End those of the deliveries that are still as they were listed, each with its notices; FIFO lines move on."""
 
     async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
         """An endpoint with its health, for the worker; None if it was deleted."""
@@ -259,6 +276,8 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was begun and let go of the database."""
 
+    # `notices` are messages that are written in the same transaction as the change that they tell of
+
     # applications
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
@@ -267,7 +286,7 @@ class Store(Protocol):
     async def save_application(self, app: Application) -> None:
         """Replace it. Raises NotFound, Conflict."""
 
-    async def delete_application(self, app: str) -> None:
+    async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it with its endpoints and sources, and cancel what is pending. Raises NotFound."""
 
     async def get_application(self, app: str) -> Application | None:
@@ -277,7 +296,7 @@ class Store(Protocol):
         """By id or uid, with its endpoints, for planning."""
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
-        """By id."""
+        """By id, without the server's own."""
 
     # event types: of the whole installation
 
@@ -298,13 +317,17 @@ class Store(Protocol):
 
     # endpoints
 
-    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
+    async def create_endpoint(
+        self, app: str, endpoint: Endpoint, remember: Remember | None = None, notices: Sequence[Accept] = ()
+    ) -> None:
         """Raises Conflict for a taken uid."""
 
-    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
+    async def save_endpoint(
+        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+    ) -> None:
         """Replace it; `clean` begins a new health record. Raises NotFound, Conflict."""
 
-    async def delete_endpoint(self, app: str, endpoint: str) -> None:
+    async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it and cancel what is pending. Raises NotFound."""
 
     async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
@@ -398,7 +421,9 @@ class Store(Protocol):
     async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
         """Do its next page, and lease it until `until`; None if the lease was lost. What the page raises undoes it."""
 
-    async def end_task(self, task: str, lease: int, now: int, error: str | None = None) -> Task | None:
+    async def end_task(
+        self, task: str, lease: int, now: int, error: str | None = None, notices: Sequence[Accept] = ()
+    ) -> Task | None:
         """It is finished, or has failed with an error; None if the lease was lost."""
 
     # tokens and idempotency keys

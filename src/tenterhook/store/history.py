@@ -11,9 +11,10 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import DeliveryInFlight, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
-from tenterhook.store.base import Cursor, Settlement
+from tenterhook.store.base import Accept, Cursor, Lapsing, Settlement
 from tenterhook.store.lines import is_occupied, promote
 from tenterhook.store.lists import page
+from tenterhook.store.notices import announce, lines_of
 from tenterhook.store.sql import Insert, LockLines, Read, Tell, Verb, change, listed, select, select_one
 
 _SKEW = HOUR
@@ -131,18 +132,35 @@ def _end(delivery: Delivery, event: str, now: int) -> Verb[Delivery]:
     return ended
 
 
-def lapse(now: int, limit: int) -> Verb[list[Delivery]]:
-    text = f"SELECT {rows.DELIVERY} FROM delivery WHERE state IN ('waiting', 'due') AND expires_at <= ? LIMIT ?"
-    over = [rows.delivery(row) for row in (yield from select(text, now, limit))]
-    lines = sorted({(d.endpoint, d.order_key) for d in over if d.order_key is not None})
+_LAPSING = (
+    f"SELECT {', '.join('d.' + column for column in rows.DELIVERY.split(', '))}, m.event_id, e.uid, a.id, a.status,"
+    " a.started_at FROM delivery AS d LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message"
+    " LEFT JOIN endpoint AS e ON e.id = d.endpoint LEFT JOIN attempt AS a ON a.message = d.message AND a.id = ("
+    # by message the index on messages is the better one: as an expression the endpoint tempts to no other
+    "SELECT max(x.id) FROM attempt AS x WHERE x.message = d.message AND (x.endpoint || '') = d.endpoint)"
+    " WHERE d.state IN ('waiting', 'due') AND d.expires_at <= ? LIMIT ?"
+)
+
+
+def list_lapsing(now: int, limit: int) -> Verb[list[Lapsing]]:
+    return [
+        Lapsing(rows.delivery(row[:-5]), row[-5], row[-4], None if row[-3] is None else (row[-3], row[-2], row[-1]))
+        for row in (yield from select(_LAPSING, now, limit))
+    ]
+
+
+def lapse(now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> Verb[list[Delivery]]:
+    lines = {(d.endpoint, d.order_key) for d, _ in over if d.order_key is not None}
+    lines.update(line for _, notices in over for line in lines_of(notices))
     if lines:
-        yield LockLines(lines)
+        yield LockLines(sorted(lines))
     ended = []
-    for found in sorted(over, key=lambda d: (d.message, d.endpoint)):
+    for found, notices in sorted(over, key=lambda one: (one[0].message, one[0].endpoint)):
         # ending the head of a line changes its successor, which may be in this list too
         current = yield from _held(found.app, found.message, found.endpoint)
         if current is not None and current.state in (State.WAITING, State.DUE) and current.expires_at <= now:
             ended.append((yield from _end(current, "lapsed", now)))
+            yield from announce(notices)
     return ended
 
 

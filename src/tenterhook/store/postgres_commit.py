@@ -28,7 +28,7 @@ DEFINITIONS = re.sub(r"\{(clock|lock|settle|accept|claim)\}", lambda found: _NAM
 INSTALLED = f"SELECT to_regproc('{_NAMES['claim']}') IS NOT NULL"
 
 _SETTLE = 11 + 23 + 7 + 5 + 6
-_ACCEPT = 4 + 7 + 4 + 4 + 12 + 14 + 14 + 2
+_ACCEPT = 4 + 2 + 7 + 4 + 4 + 12 + 14 + 14 + 2
 _CLAIM = 8
 _DELIVERY, _MESSAGE = 9, 22
 """Where the columns of a delivery and a message begin in an answer."""
@@ -81,6 +81,7 @@ class Batch:
         return [
             *_columns(plans, 2),
             *_columns(planned, 2),
+            *_columns(((n, a.given) for n, a in accepts if a.given is not None), 2),
             *_columns(((n, *rows.remember_row(r)) for n, r in remember), 6),
             min((r.made_at for _, r in remember), default=0),
             *_columns(((n, app, event_id, message) for app, event_id, message, n in named), 4),
@@ -118,6 +119,8 @@ class Batch:
                 done.append(_settled(n, w, by_number, health))
             elif isinstance(w, Claim):
                 done.append(_page(n, by_number))
+            elif _is_left_out(w, done):
+                done.append(Accepted(None))
             elif n in self._repeats:
                 first = done[self._repeats[n]]
                 known = isinstance(first, Accepted) and first.remembered is not None
@@ -215,6 +218,12 @@ def _settled(n: int, s: Settlement, found: dict[tuple[str, int], list[Row]], hea
 
 
 # accepts
+
+
+def _is_left_out(a: Accept, done: list[Done]) -> bool:
+    """Whether the settlement that this goes with was not kept."""
+    settled = None if a.given is None else done[a.given]
+    return isinstance(settled, Settled) and not settled.kept
 
 
 def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Done:

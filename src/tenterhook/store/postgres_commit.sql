@@ -71,6 +71,8 @@ BEGIN
     )
     SELECT coalesce(array_agg(n), '{}') INTO kept FROM written;
     IF cardinality(kept) < cardinality(s_n) THEN
+        -- the accepts of this batch that go with one of these are left out
+        PERFORM set_config('tenterhook.lost', array_to_string(ARRAY(SELECT unnest(s_n) EXCEPT SELECT unnest(kept)), ','), true);
         a.kind := 'lost';
         FOREACH number IN ARRAY s_n LOOP
             IF number <> ALL (kept) THEN
@@ -158,6 +160,8 @@ END $$;
 CREATE FUNCTION {accept}(
     -- the revisions that plans were made with, and which plan each accept goes by
     p_app text[], p_revision bigint[], a_n int[], a_plan int[],
+    -- accepts that go with a settlement
+    g_n int[], g_settlement int[],
     -- idempotency keys
     r_n int[], r_key bytea[], r_body_hash bytea[], r_status bigint[], r_answer bytea[], r_expires_at bigint[],
     r_made_at bigint,
@@ -202,6 +206,12 @@ BEGIN
             a.n := number;
             RETURN NEXT a;
         END LOOP;
+    END IF;
+
+    IF cardinality(g_n) > 0 THEN
+        refused := refused || ARRAY(
+            SELECT v.n FROM unnest(g_n, g_settlement) AS v (n, settlement)
+            WHERE v.settlement::text = ANY (string_to_array(current_setting('tenterhook.lost', true), ',')));
     END IF;
 
     IF cardinality(r_n) > 0 THEN

@@ -32,6 +32,10 @@ MIGRATIONS = [
         both="""
         CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
             WITHOUT ROWID;
+        INSERT INTO application (id, uid, revision, document) VALUES (
+            'app_000000000000000000000000001', 'operational-webhooks', 0, CAST('{"id": "app_000000000000000000000000001",
+            "uid": "operational-webhooks", "name": "Operational webhooks", "created_at": 0, "updated_at": 0}' AS BLOB)
+        );
         CREATE TABLE installation (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE endpoint (

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from tenterhook import ids
-from tenterhook.model import Task
+from tenterhook.model import OPERATIONAL, Task
 from tenterhook.store.base import TaskPage
 from tenterhook.store.sql import Verb, listed, select, select_one
 
@@ -41,8 +41,9 @@ def count_messages(task: Task, now: int) -> Verb[TaskPage]:
 
 
 def _applications(apps: tuple[str, ...] | None) -> Verb[list[dict[str, Any]]]:
-    where = "" if apps is None else f" WHERE id IN ({listed(len(apps))})"
-    found = yield from select(f"SELECT id, uid FROM application{where} ORDER BY id", *(apps or ()))
+    chosen = "" if apps is None else f" AND id IN ({listed(len(apps))})"
+    text = f"SELECT id, uid FROM application WHERE id <> ?{chosen} ORDER BY id"
+    found = yield from select(text, OPERATIONAL, *(apps or ()))
     return [{"appId": app, "appUid": uid, "messageDestinations": 0} for app, uid in found]
 
 
@@ -56,8 +57,9 @@ _filter = msgspec.json.Decoder(_Filter).decode
 def collect_event_types(task: Task, now: int) -> Verb[TaskPage]:
     """Which event types the endpoints of each application ask for by name, and whether one takes them all."""
     found = yield from select(
-        "SELECT id FROM application WHERE id > ? ORDER BY id LIMIT ?", task.reached or "", _APPLICATIONS
-    )
+        "SELECT id FROM application WHERE id > ? AND id <> ? ORDER BY id LIMIT ?",
+        task.reached or "", OPERATIONAL, _APPLICATIONS,
+    )  # fmt: skip
     apps = [app for (app,) in found]
     filters: dict[str, list[tuple[str, ...] | None]] = defaultdict(list)
     if apps:

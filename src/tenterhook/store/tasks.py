@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from tenterhook.clock import DAY
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.store import erasure, replays, rows, statistics
-from tenterhook.store.base import Advanced, Cursor, Remember, TaskPage
+from tenterhook.store.base import Accept, Advanced, Cursor, Remember, TaskPage
 from tenterhook.store.lists import page
+from tenterhook.store.notices import announce
 from tenterhook.store.objects import remember
 from tenterhook.store.sql import Tell, Verb, change, listed, select_locked, select_one
 
@@ -78,13 +79,14 @@ def advance_task(task: str, lease: int, now: int, until: int) -> Verb[Advanced |
     return Advanced(moved, done.done, done.due)
 
 
-def end_task(task: str, lease: int, now: int, error: str | None) -> Verb[Task | None]:
+def end_task(task: str, lease: int, now: int, error: str | None, notices: Sequence[Accept]) -> Verb[Task | None]:
     held = yield from _held(task, lease)
     if held is None:
         return None
     state = TaskState.FINISHED if error is None else TaskState.FAILED
     ended = replace(held, state=state, error=error, updated_at=now)
     yield from _save(ended, None)
+    yield from announce(notices)
     # the place to clean up is where they come from: who makes no tasks has none to forget
     old = "SELECT id FROM task WHERE due_at IS NULL AND updated_at <= ? ORDER BY updated_at LIMIT ?"
     yield from change(f"DELETE FROM task WHERE id IN ({old})", now - KEPT, _FORGOTTEN_AT_ONCE)

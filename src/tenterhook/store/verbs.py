@@ -18,7 +18,7 @@ from tenterhook.model import (
     Token,
 )
 from tenterhook.store import erasure, history, objects, tasks
-from tenterhook.store.base import Advanced, Cursor, Loaded, Remember, Remembered
+from tenterhook.store.base import Accept, Advanced, Cursor, Lapsing, Loaded, Remember, Remembered
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -42,8 +42,11 @@ class SharedVerbs:
     async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
         return await self._read(history.next_dues, after, limit)
 
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
-        return await self._write(history.lapse, now, limit)
+    async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
+        return await self._read(history.list_lapsing, now, limit)
+
+    async def lapse(self, now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> list[Delivery]:
+        return await self._write(history.lapse, now, over)
 
     async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
         return await self._read(objects.load_endpoint, self._vault, endpoint)
@@ -60,8 +63,8 @@ class SharedVerbs:
     async def save_application(self, app: Application) -> None:
         await self._write(objects.save_application, app)
 
-    async def delete_application(self, app: str) -> None:
-        await self._write(objects.delete_application, app)
+    async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
+        await self._write(objects.delete_application, app, notices)
 
     async def get_application(self, app: str) -> Application | None:
         return await self._read(objects.get_application, app)
@@ -87,15 +90,19 @@ class SharedVerbs:
     async def list_event_types(self, cursor: Cursor, archived: bool) -> list[EventType]:
         return await self._read(objects.list_event_types, cursor, archived)
 
-    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
+    async def create_endpoint(
+        self, app: str, endpoint: Endpoint, remember: Remember | None = None, notices: Sequence[Accept] = ()
+    ) -> None:
         assert endpoint.app == app
-        await self._write(objects.create_endpoint, self._vault, endpoint, remember)
+        await self._write(objects.create_endpoint, self._vault, endpoint, remember, notices)
 
-    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
-        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean)
+    async def save_endpoint(
+        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+    ) -> None:
+        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean, notices)
 
-    async def delete_endpoint(self, app: str, endpoint: str) -> None:
-        await self._write(objects.delete_endpoint, app, endpoint)
+    async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
+        await self._write(objects.delete_endpoint, app, endpoint, notices)
 
     async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
         return await self._read(objects.get_endpoint, self._vault, app, endpoint)
@@ -180,8 +187,10 @@ class SharedVerbs:
     async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
         return await self._write(tasks.advance_task, task, lease, now, until)
 
-    async def end_task(self, task: str, lease: int, now: int, error: str | None = None) -> Task | None:
-        return await self._write(tasks.end_task, task, lease, now, error)
+    async def end_task(
+        self, task: str, lease: int, now: int, error: str | None = None, notices: Sequence[Accept] = ()
+    ) -> Task | None:
+        return await self._write(tasks.end_task, task, lease, now, error, notices)
 
     async def create_token(self, token: Token, token_hash: bytes) -> None:
         await self._write(objects.create_token, token, token_hash)
