@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## format, lint, types, and that docs/openapi.json is what 
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m tenterhook.api.openapi | cmp -s - docs/openapi.json || { \
+	@$(BIN)/python -m tenterhook.api | cmp -s - docs/openapi.json || { \
 		echo "docs/openapi.json is not what the table of operations says: run make openapi, and look at its diff"; exit 1; }
 
 format: $(VENV)/.dev
@@ -34,17 +34,18 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 
 openapi: $(VENV)/.run  ## docs/openapi.json, from the table of operations
-	@$(BIN)/python -m tenterhook.api.openapi > docs/openapi.json
+	@$(BIN)/python -m tenterhook.api > docs/openapi.json
 
-bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json (DATABASE=postgres for the other one)
+	@$(BIN)/python -m bench $(if $(DATABASE),--database $(DATABASE))
 
 requirements:  ## lock requirements/*.in again, with hashes (needs uv)
-	@for name in run dev bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-emit-index-url --upgrade requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in dev run bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --upgrade $$(test $$name = dev || echo -c requirements/dev.txt) requirements/$$name.in \
+		-o requirements/$$name.txt; done
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json tests/sdk/node_modules
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Tenterhook needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python)"; exit 1; }

@@ -13,10 +13,10 @@ import msgspec
 from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
-from tenterhook.clock import SystemClock
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result, Task
 from tenterhook.observe import Instrument
-from tenterhook.serve import Node, create_token
+from tenterhook.registry import create_token
+from tenterhook.serve import Node
 from tenterhook.settings import Settings
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
@@ -180,7 +180,7 @@ class Server:
 
     async def token(self, scope: str, app: str | None = None) -> str:
         """The text of a new token."""
-        return await create_token(self.store, SystemClock(), "of a test", scope, app, None)
+        return (await create_token(self.store, self.store.clock, name="of a test", scope=scope, app=app))[1]
 
 
 async def _asgi(api: Api, scope: dict[str, Any], chunks: list[bytes]) -> Answer:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api import URL, Server, running
+from tests.api import REFUSED, URL, Server, running
 
 KEY = {"idempotency-key": "one"}
 
@@ -89,6 +89,18 @@ async def test_a_message_under_a_repeated_key_is_delivered_once(server: Server) 
     await server.message(app)
     await server.watch.settled(2)
     assert len(server.recorder.sent) == 2
+
+
+async def test_a_repeated_answer_without_a_body_has_none_either(server: Server) -> None:
+    app = await server.app()
+    endpoint = await server.endpoint(app, retrySchedule=[3600])
+    server.recorder.outcomes = [REFUSED]
+    message = await server.message(app)
+    await server.watch.settled(1)
+    path = f"/app/{app}/msg/{message}/endpoint/{endpoint}/cancel"
+    first, again = [await server.post(path, headers=KEY) for _ in range(2)]
+    assert (first.status, again.status, again.body) == (204, 204, b"")
+    assert "content-type" not in again.headers and again.headers["idempotent-replayed"] == "true"
 
 
 @pytest.mark.parametrize("text", ["", "a" * 257])

@@ -20,14 +20,15 @@ LAYERS: list[list[str]] = [
     ["model", "ids", "errors", "clock", "units", "setting_kinds", "settings"],
     # rules: pure
     [
-        "addresses", "config", "config_keys", "engine", "headers", "markup", "providers", "receive", "routing", "signing",
-        "templates", "tokens", "toml_lines", "urls", "vault", "senders.retry_after",
+        "addresses", "config", "config_keys", "engine", "environment", "event_type_changes", "headers", "markup",
+        "openapi_import", "providers", "receive", "routing", "schemas", "signing", "templates", "tokens", "toml_lines", "urls",
+        "vault", "yaml_text", "senders.retry_after",
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "observe", "netguard", "logs", "remote", "http_server"],
     [
-        "engine.agenda", "engine.committer", "engine.lane", "engine.tasks", "engine.upkeep", "engine.worker", "catalog",
-        "operational",
+        "engine.agenda", "engine.committer", "engine.lane", "engine.retention", "engine.tasks", "engine.upkeep",
+        "engine.worker", "catalog", "operational",
     ],
     ["hub", "registry", "apply"],
     ["api"],
@@ -35,7 +36,7 @@ LAYERS: list[list[str]] = [
     ["store", "senders"],
     ["http_server"],
     ["serve", "databases"],
-    ["cli", "demo"],
+    ["cli", "demo", "library"],
 ]  # fmt: skip
 
 IO = {

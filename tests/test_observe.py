@@ -168,6 +168,7 @@ def test_several_instruments_hear_of_everything() -> None:
         "signalled": (SIGNAL,),
         "task_ended": (TASK,),
         "committed": (9,),
+        "removed": ("records", 3, 0),
     }
     assert set(calls) == {name for name, _ in inspect.getmembers(Instrument, inspect.isfunction)}
     heard: list[tuple[str, tuple[object, ...]]] = []

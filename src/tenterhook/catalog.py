@@ -1,4 +1,4 @@
-"""What the hot path must know without asking the database: applications with their endpoints, and sources by token.
+"""What the hot path must know without asking the database: applications with their endpoints, sources, event types.
 
 A bounded cache, filled on demand; whoever changes an object says so (`forget_*`), and the next use loads it anew.
 """
@@ -9,12 +9,13 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from tenterhook.errors import NotFound
-from tenterhook.model import Application, Endpoint, Health, Source
+from tenterhook.model import Application, Endpoint, EventType, Health, Source
 from tenterhook.routing import Router, wants
 from tenterhook.store.base import Store
 
 _APPLICATIONS = 10_000
 _SOURCES = 10_000
+_EVENT_TYPES = 10_000
 
 
 class Entry:
@@ -45,6 +46,7 @@ class Catalog:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._ids: dict[str, str] = {}  # uid → id
         self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._event_types: OrderedDict[str, EventType | None] = OrderedDict()
         self._generation = 0
 
     def known(self, ref: str) -> Entry | None:
@@ -110,9 +112,27 @@ class Catalog:
         self._generation += 1
         self._sources.pop(token, None)
 
+    async def event_type(self, name: str) -> EventType | None:
+        """The event type of this name; messages may have types that nobody described."""
+        if name in self._event_types:
+            return self._event_types[name]
+        generation = self._generation
+        found = await self._store.get_event_type(name)
+        if generation == self._generation:
+            self._event_types[name] = found
+            while len(self._event_types) > _EVENT_TYPES:
+                self._event_types.popitem(last=False)
+        return found
+
+    def forget_event_type(self, name: str) -> None:
+        """It changed."""
+        self._generation += 1
+        self._event_types.pop(name, None)
+
     def forget_all(self) -> None:
         """Whatever may have changed."""
         self._generation += 1
         self._entries.clear()
         self._ids.clear()
         self._sources.clear()
+        self._event_types.clear()

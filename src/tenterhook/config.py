@@ -29,10 +29,12 @@ DEFAULT_APPLICATION = "default"
 
 
 class ConfiguredApplication(Struct, frozen=True, kw_only=True):
-    """An `[[application]]`; `line` is where it stands, 0 for the implied one."""
+    """An `[[application]]`; `line` is where it stands, 0 for the implied one. Spans are in µs."""
 
     uid: str
     name: str
+    payload_retention: int | None = None
+    record_retention: int | None = None
     line: int = 0
 
 
@@ -138,8 +140,13 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
 
 
 def check_settings(configuration: Configuration, settings: Settings) -> None:
-    """What the endpoints may not do under these settings. Raises ConfigurationError as `parse` does."""
-    problems = []
+    """What applications and endpoints may not do under these settings. Raises ConfigurationError as `parse` does."""
+    problems = [
+        f"{configuration.file}:{application.line}: application.record_retention: must be longer than the setting"
+        f" `delivery_lifetime` ({BY_NAME['delivery_lifetime'].show(settings.delivery_lifetime)})"
+        for application in configuration.applications
+        if application.record_retention is not None and application.record_retention <= settings.delivery_lifetime
+    ]
     for endpoint in configuration.endpoints:
         where = f"{configuration.file}:{endpoint.line}: endpoint"
         if endpoint.timeout is not None and endpoint.timeout > settings.longest_timeout():

@@ -294,6 +294,8 @@ TABLES: dict[str, dict[str, Key]] = {
     "application": {
         "uid": Key(_UID, required=True),
         "name": Key(_TITLE),
+        "payload_retention": Key(of(duration(HOUR))),
+        "record_retention": Key(of(duration(HOUR))),
     },
     "event_type": {
         "name": Key(_UID, required=True),

@@ -4,23 +4,35 @@ What a face (REST, CLI, a source URL) wants goes through here, so that every way
 then hand the fresh deliveries to the worker.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tenterhook import providers, receive
+from tenterhook import providers, receive, schemas
 from tenterhook.catalog import Catalog, Entry
 from tenterhook.clock import MINUTE, Clock
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import EndpointDisabled, NotFound, OutdatedPlan, SignatureRefused, TooLarge
+from tenterhook.errors import (
+    EndpointDisabled,
+    Invalid,
+    InvalidPayload,
+    MissingPayload,
+    NotFound,
+    OutdatedPlan,
+    SignatureRefused,
+    TooLarge,
+)
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Delivery, Endpoint, Message, Policy, Received, Request, Source
+from tenterhook.model import Delivery, Endpoint, EventType, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
 from tenterhook.receive import Outcome, Reply, Verdict
 from tenterhook.store.base import Accept, Accepted, Remember, Remembered, Store
+
+log = logging.getLogger(__name__)
 
 PLANS = 5
 """How often a message is planned anew because its application was changed meanwhile."""
@@ -29,7 +41,7 @@ REJECTIONS_PER_MINUTE = 120
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A message that somebody wants to publish."""
+    """A message that somebody wants to publish; its payload goes after `payload_retention` (µs) at the latest."""
 
     event_type: str
     payload: bytes
@@ -38,6 +50,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     order_key: str | None = None
+    deliver_at: int | None = None
+    payload_retention: int | None = None
 
 
 class Published(Struct, frozen=True):
@@ -48,10 +62,11 @@ class Published(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What the hub keeps of what strangers send."""
+    """What the hub keeps of what strangers send, and what it does about payloads that do not fit their schema."""
 
     max_received: int = 25 << 20
     rejection_body: int = 64 << 10
+    validate_payloads: str = "off"
 
 
 class Rejections:
@@ -97,8 +112,10 @@ class Hub:
     async def publish(self, app: str, draft: Draft, remember: Callable[[Message], Remember] | None = None) -> Published:
         """Accept a message: when this returns, it and its deliveries are on the disk.
 
-        `app` is an id or uid. Raises NotFound, Conflict (event id taken), IdempotencyInProgress, StoreUnavailable.
+        `app` is an id or uid. Raises NotFound, Invalid (archived event type, or a payload that does not fit), Conflict
+        (event id taken), IdempotencyInProgress, StoreUnavailable.
         """
+        self._judge(draft, await self.catalog.event_type(draft.event_type))
         for _ in range(PLANS):
             entry = self.catalog.known(app) or await self.catalog.application(app)
             try:
@@ -106,6 +123,23 @@ class Hub:
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
         raise OutdatedPlan
+
+    def _judge(self, draft: Draft, event_type: EventType | None) -> None:
+        """Raises Invalid for what may not be published."""
+        if event_type is None:
+            return
+        if event_type.archived:
+            raise Invalid("this event type is archived: create it again to use it", ("body", "eventType"))
+        schema = None if self.limits.validate_payloads == "off" else schemas.newest(event_type.schemas)
+        if schema is None or not draft.content_type.startswith("application/json"):
+            return
+        found = schemas.problems(schema, draft.payload)
+        if found and self.limits.validate_payloads == "reject":
+            raise InvalidPayload([(tuple(one.path.split("/")[1:]), one.message) for one in found])
+        if found:
+            self._stats.payload_invalid(draft.event_type)
+            words = "; ".join(f"{one.path or '/'}: {one.message}" for one in found)
+            log.warning("a payload does not fit the schema of %s: %s", draft.event_type, words)
 
     async def _publish(self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None) -> Published:
         now = self.clock.now()
@@ -119,11 +153,17 @@ class Hub:
             channels=draft.channels,
             tags=draft.tags,
             order_key=draft.order_key,
+            deliver_at=draft.deliver_at,
+            payload_until=None if draft.payload_retention is None else now + draft.payload_retention,
             created_at=now,
         )
         remembered = None if remember is None else remember(message)
         accepted = await self._accept(entry, message, now, None, remembered)
         return Published(message, accepted.remembered)
+
+    async def wanted(self, app: str, event_type: str, channels: tuple[str, ...]) -> bool:
+        """Whether any endpoint would get such a message now. Raises NotFound."""
+        return bool((await self.catalog.application(app)).router.match(event_type, channels))
 
     async def _accept(
         self, entry: Entry, message: Message, now: int, received: Received | None, remember: Remember | None
@@ -229,12 +269,14 @@ class Hub:
     async def retry(self, app: str, message: str, endpoint: str) -> Delivery:
         """One more attempt by hand, at once, beside the schedule, whatever the endpoint's filters say.
 
-        Raises NotFound, EndpointDisabled, DeliveryInFlight.
+        Raises NotFound, EndpointDisabled, MissingPayload, DeliveryInFlight.
         """
         found = await self.endpoint(app, endpoint)
         stored = await self.store.get_message(app, message)
         if stored is None:
             raise NotFound
+        if stored.expired:
+            raise MissingPayload
         now = self.clock.now()
         delivery = await self.store.request_attempt(app, stored.id, found.id, now, self.lifetime(found), found.ordered)
         self.worker.note_due(found.id, now)

@@ -70,6 +70,14 @@ def floor(prefix: str, instant: int) -> str:
     return prefix + _base62(_steps(instant) << _RANDOM_BITS)
 
 
+def ceiling(prefix: str, instant: int) -> str:
+    """The lowest id that no earlier instant can have, as far as ids can tell instants apart.
+
+    As both ends of a range it leaves out no id that was made before its end, and ranges that meet share none.
+    """
+    return floor(prefix, instant + _STEP - 1)
+
+
 def instant_of(text: str) -> int:
     """When an id was made (µs UTC, to 4 ms). Raises ValueError for what is not an id."""
     body = text.rpartition("_")[2]

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tenterhook.clock import HOUR, MINUTE, SECOND
+from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
 
 
 class State(StrEnum):
@@ -50,6 +50,7 @@ class Reason(StrEnum):
     CLOSED = "closed"  # the connection ended before the answer did
     INVALID_MESSAGE = "invalid_message"  # the sender cannot turn this message into a request
     LEASE_EXPIRED = "lease_expired"
+    EXPIRED = "expired"  # the payload was removed before this try: nothing was sent
     INTERNAL = "internal"  # a defect of ours; the log has the traceback
 
 
@@ -61,12 +62,14 @@ class Secret(Struct, frozen=True):
 
 
 class Application(Struct, frozen=True, kw_only=True):
-    """One consumer of events: a customer, a team, a project."""
+    """One consumer of events: a customer, a team, a project. Retentions (µs) that are None are the server's."""
 
     id: str
     name: str
     uid: str | None = None
     rate_limit: int | None = None
+    payload_retention: int | None = None
+    record_retention: int | None = None
     metadata: dict[str, str] = {}
     created_at: int
     updated_at: int
@@ -124,7 +127,11 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`."""
+    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
+
+    It is not sent before `deliver_at`. `payload_until` is when the payload goes even if a delivery still needs it; None
+    leaves that to the retention.
+    """
 
     id: str
     app: str
@@ -136,7 +143,9 @@ class Message(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     order_key: str | None = None
     source: str | None = None
+    payload_until: int | None = None
     created_at: int
+    deliver_at: int | None = None
     expired: bool = False
 
 
@@ -199,7 +208,7 @@ EXPUNGED = b"EXPUNGED"
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try of a delivery, never changed once written, but that somebody may have its bodies removed."""
+    """One try of a delivery, never changed once written, but that its bodies go when they have `expired` or are expunged."""
 
     id: str
     app: str
@@ -209,6 +218,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     trigger: Trigger
     started_at: int
     outcome: Outcome
+    expired: bool = False
 
 
 class Health(Struct, frozen=True):
@@ -269,7 +279,7 @@ class Received(Struct, frozen=True, kw_only=True):
     """A request that reached a source, and what was made of it.
 
     `verdict` is accepted, duplicate, ping or rejected; `reason` says why. `message` is the message that it became, or
-    that it repeats.
+    that it repeats. The body is empty once it has `expired`.
     """
 
     id: str
@@ -281,15 +291,24 @@ class Received(Struct, frozen=True, kw_only=True):
     dedup_key: str | None = None
     message: str | None = None
     received_at: int
+    expired: bool = False
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """A bearer token of the API: `scope` is admin, application or read-only; `app` limits it to one application."""
+    """A bearer token of the API: `scope` is admin, application or read-only; `app` limits it to one application.
+
+    `portal` marks one that was made for a visit to the portal, perhaps under the name `session`; it is forgotten when it
+    has expired. `capabilities` None is all of them. `feature_flags` open the event types behind those flags.
+    """
 
     id: str
     name: str
     scope: str
     app: str | None = None
+    portal: bool = False
+    session: str | None = None
+    capabilities: tuple[str, ...] | None = None
+    feature_flags: tuple[str, ...] = ()
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
@@ -352,6 +371,20 @@ class Replay(Struct, frozen=True, kw_only=True):
     channel: str | None = None
     tag: str | None = None
     status_class: int | None = None
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long things are kept (spans, µs): `payloads` the bytes of what came and went, `records` everything."""
+
+    payloads: int = 90 * DAY
+    records: int = 90 * DAY
+
+    def of(self, app: Application) -> "Retention":
+        """What holds for an application."""
+        return Retention(
+            payloads=self.payloads if app.payload_retention is None else app.payload_retention,
+            records=self.records if app.record_retention is None else app.record_retention,
+        )
 
 
 class Policy(Struct, frozen=True, kw_only=True):

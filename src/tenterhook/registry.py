@@ -5,31 +5,37 @@ The store comes first: what memory knows is never more than what is on the disk.
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from random import SystemRandom
 from typing import Any
 
 from msgspec.structs import replace
 
-from tenterhook import providers, receive, signing
+from tenterhook import providers, receive, signing, tokens
 from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Forbidden, Invalid, NotFound
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import OPERATIONAL, Application, Endpoint, Secret, Source
+from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Secret, Source, Token
 from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.units import format_duration
 
 MOST_SECRETS = 10
 SOURCE_TOKEN_BYTES = 24
 _PAGE = 250
+_RETENTION = "recordRetentionHours"
 
 RememberFor = Callable[[Any], Remember] | None
 """Makes the remembered answer of an idempotent request from the object that was created."""
 
 
 class Registry:
-    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are."""
+    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are.
+
+    `longest_timeout` bounds that of endpoints; records must be kept for longer than `lifetime`, that of a delivery (µs).
+    """
 
     def __init__(
         self,
@@ -41,28 +47,37 @@ class Registry:
         kinds: Sequence[str],
         check_url: Callable[[str], Awaitable[None]],
         longest_timeout: int,
+        lifetime: int,
         notices: Silence = SILENCE,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
         self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
         self._notices = notices
+        self._lifetime = lifetime
 
     # applications
 
     async def create_application(self, remember: RememberFor = None, **fields: Any) -> Application:
-        """Raises Conflict for a taken uid."""
+        """Raises Invalid, Conflict for a taken uid."""
         now = self._clock.now()
         app = Application(id=self._ids.new(PREFIXES["application"], now), created_at=now, updated_at=now, **fields)
+        self._check_retention(app)
         await self._store.create_application(app, None if remember is None else remember(app))
         return app
 
     async def save_application(self, app: Application, **changes: Any) -> Application:
-        """Raises NotFound, Conflict, Forbidden."""
+        """Raises Invalid, NotFound, Conflict, Forbidden."""
         _must_be_yours(app)
         changed = replace(app, updated_at=self._clock.now(), **changes)
+        self._check_retention(changed)
         await self._store.save_application(changed)
         self._catalog.forget_application(app.id)
         return changed
+
+    def _check_retention(self, app: Application) -> None:
+        if app.record_retention is not None and app.record_retention <= self._lifetime:
+            least = format_duration(self._lifetime)
+            raise Invalid(f"records must be kept for longer than a delivery may live ({least})", ("body", _RETENTION))
 
     async def delete_application(self, app: Application) -> None:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound, Forbidden."""
@@ -78,6 +93,25 @@ class Registry:
             self._worker.dismiss(endpoint.id)
         for source in sources:
             self._catalog.forget_source(source.token)
+
+    # event types
+
+    async def create_event_type(self, event_type: EventType, remember: RememberFor = None) -> EventType:
+        """Raises EventTypeExists unless the one there is archived."""
+        await self._store.create_event_type(event_type, None if remember is None else remember(event_type))
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def save_event_type(self, event_type: EventType) -> EventType:
+        """Create or replace it."""
+        await self._store.save_event_type(event_type)
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def delete_event_type(self, name: str) -> None:
+        """Remove it for good. Raises NotFound."""
+        await self._store.delete_event_type(name)
+        self._catalog.forget_event_type(name)
 
     # endpoints
 
@@ -217,6 +251,14 @@ class Registry:
 def _must_be_yours(app: Application) -> None:
     if app.id == OPERATIONAL:
         raise Forbidden("this application is the server's own: only its endpoints can be changed")
+
+
+async def create_token(store: Store, clock: Clock, **fields: Any) -> tuple[Token, str]:
+    """Make a token from these fields of it; its text is returned once and stored nowhere."""
+    text, now = tokens.new_token(SystemRandom()), clock.now()
+    token = Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields)
+    await store.create_token(token, tokens.hash_token(text))
+    return token, text
 
 
 def _check_source(source: Source) -> None:

@@ -13,24 +13,25 @@ from typing import IO, Any
 
 import uvloop
 
-from tenterhook import netguard, tokens
+from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
+from tenterhook.api.quota import Quotas
 from tenterhook.catalog import Catalog
 from tenterhook.clock import SECOND, Clock
 from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
+from tenterhook.engine.retention import Sweeper
 from tenterhook.engine.tasks import TaskRunner
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
 from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
-from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Token
+from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.operational import Notices
-from tenterhook.registry import Registry
+from tenterhook.registry import Registry, create_token
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits as ResponseLimits
@@ -94,8 +95,9 @@ class Node:
         )  # fmt: skip
         self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept, notices=self.notices)
+        self.sweeper = Sweeper(store, self.clock, instrument, settings.retention())
         self.catalog = Catalog(store, self.worker.adopt)
-        limits = Limits(settings.max_received, settings.rejection_body)
+        limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
         )
@@ -108,13 +110,14 @@ class Node:
             tuple(KINDS),
             self._check_url,
             settings.longest_timeout(),
+            policy.lifetime,
             self.notices,
         )
         self.ready = False
         self.api = Api(
             self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
-            answers=settings.role != "worker",
+            answers=settings.role != "worker", quotas=Quotas(settings.operator_rate, settings.application_rate),
         )  # fmt: skip
         self._heard: set[asyncio.Task[None]] = set()
 
@@ -128,7 +131,9 @@ class Node:
 
     async def start(self) -> None:
         """Take over what an earlier process left, and begin to deliver."""
-        recovered = await self.store.recover(self.clock.now())
+        now = self.clock.now()
+        await self.store.add_days(now)
+        recovered = await self.store.recover(now)
         if recovered:
             log.info("%d deliveries were in flight when the last process ended: they go on", recovered)
         self.committer.start()
@@ -137,6 +142,7 @@ class Node:
         if self.settings.role != "api":
             self.upkeep.start()
             self.tasks.start()
+            self.sweeper.start()
         self.ready = True
 
     def _hear(self, hint: Hint) -> None:
@@ -144,6 +150,8 @@ class Node:
         match hint.topic:
             case "application":
                 self.catalog.forget_application(hint.about)
+            case "event_type":
+                self.catalog.forget_event_type(hint.about)
             case "token":
                 self.api.auth.forget()
             case "task":
@@ -173,6 +181,7 @@ class Node:
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
             last_first.push_async_callback(self.upkeep.stop)
             last_first.push_async_callback(self.tasks.stop)
+            last_first.push_async_callback(self.sweeper.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""
@@ -200,20 +209,7 @@ async def first_token(store: Store, settings: Settings, clock: Clock) -> str | N
     """The text of a new admin token, if nobody could call the API otherwise: at the first start."""
     if settings.admin_token is not None or await store.list_tokens():
         return None
-    return await create_token(store, clock, "first admin", "admin", None, None)
-
-
-async def create_token(
-    store: Store, clock: Clock, name: str, scope: str, app: str | None, expires_at: int | None
-) -> str:
-    """Make a token; its text is returned once and stored nowhere."""
-    text = tokens.new_token(SystemRandom())
-    now = clock.now()
-    token = Token(
-        id=IdMaker().new(PREFIXES["token"], now), name=name, scope=scope, app=app, created_at=now, expires_at=expires_at
-    )
-    await store.create_token(token, tokens.hash_token(text))
-    return text
+    return (await create_token(store, clock, name="first admin", scope="admin"))[1]
 
 
 @asynccontextmanager

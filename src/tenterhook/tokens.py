@@ -21,7 +21,18 @@ class TokenScope(StrEnum):
 
     ADMIN = "admin"  # everything
     APPLICATION = "application"  # everything below its one application
-    READ_ONLY = "read-only"  # look at everything, change nothing
+    READ_ONLY = "read-only"  # look at everything but secrets, change nothing
+
+
+class Capability(StrEnum):
+    """What a visitor of the portal may do in the application (the wire API's `AppPortalCapability`)."""
+
+    VIEW = "ViewBase"
+    VIEW_SECRET = "ViewEndpointSecret"  # noqa: S105 (a word of the wire API)
+    MANAGE_SECRET = "ManageEndpointSecret"  # noqa: S105
+    MANAGE_TRANSFORMATIONS = "ManageTransformations"
+    CREATE_ATTEMPTS = "CreateAttempts"
+    MANAGE = "ManageEndpoint"
 
 
 def new_token(random: Random) -> str:
@@ -37,11 +48,12 @@ def hash_token(text: str) -> bytes:
     return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def allows(token: Token, *, write: bool, app: str | None, now: int) -> None:
+def allows(token: Token, *, write: bool, app: str | None, now: int, needs: Capability = Capability.VIEW) -> None:
     """Return if the token may do this at `now` (µs UTC), else raise.
 
     `app` is the application that the operation works on, None for one of the whole organisation. A token with an `app`
-    is limited to it whatever its scope. An operation that any token may do is asked for with `app=token.app`.
+    is limited to it whatever its scope. An operation that any token may do is asked for with `app=token.app`. What shows
+    a secret is more than looking, so a token that may only read may not do it.
 
     Raises Unauthenticated (revoked or expired), NotFound (another application) or Forbidden.
     """
@@ -51,8 +63,10 @@ def allows(token: Token, *, write: bool, app: str | None, now: int) -> None:
         raise Forbidden(f"this token has the unknown scope {token.scope!r}")
     if token.app is not None or token.scope == TokenScope.APPLICATION:
         _within_application(token, app)
-    if write and token.scope == TokenScope.READ_ONLY:
-        raise Forbidden("this token may only read")
+    if token.scope == TokenScope.READ_ONLY and (write or needs is Capability.VIEW_SECRET):
+        raise Forbidden("this token may only read, and no secrets")
+    if token.capabilities is not None and needs not in token.capabilities:
+        raise Forbidden(f"this token lacks the capability {needs.value}")
 
 
 def _within_application(token: Token, app: str | None) -> None:

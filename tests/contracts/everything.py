@@ -3,8 +3,10 @@
 from tests.contracts.erasure import ErasureContract
 from tests.contracts.notices import NoticeContract
 from tests.contracts.replays import ReplayContract
+from tests.contracts.retention import RetentionContract
+from tests.contracts.search import SearchContract
 from tests.contracts.tasks import TaskContract
 
 
-class EveryContract(TaskContract, ReplayContract, ErasureContract, NoticeContract):
+class EveryContract(TaskContract, ReplayContract, ErasureContract, NoticeContract, RetentionContract, SearchContract):
     """What every noun asks for."""

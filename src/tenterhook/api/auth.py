@@ -49,4 +49,4 @@ class Authenticator:
     def check(self, token: Token, route: Route, app: str | None) -> None:
         """Raises Unauthenticated, Forbidden, NotFound; `app` is the id of the application in the path, if there is one."""
         scope = token.app if route.access is Access.ANY else app
-        tokens.allows(token, write=route.write, app=scope, now=self._clock.now())
+        tokens.allows(token, write=route.write, app=scope, now=self._clock.now(), needs=route.needs)

@@ -14,6 +14,7 @@ from tenterhook.clock import SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import SENSITIVE, check_headers
 from tenterhook.model import Endpoint
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -145,9 +146,9 @@ async def patch_headers(api: "Api", call: Call) -> Response:
 _ONE = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 ROUTES = [
     Route("GET", _ONE + "/secret", get_secret, "v1.endpoint.get-secret", "Read the signing secret",
-          {200: EndpointSecretOut}),
+          {200: EndpointSecretOut}, capability=Capability.VIEW_SECRET),
     Route("POST", _ONE + "/secret/rotate", rotate_secret, "v1.endpoint.rotate-secret", "Rotate the signing secret",
-          {200: EndpointSecretOut, 204: None}, body=EndpointSecretRotateIn),
+          {200: EndpointSecretOut, 204: None}, body=EndpointSecretRotateIn, capability=Capability.MANAGE_SECRET),
     Route("GET", _ONE + "/headers", get_headers, "v1.endpoint.get-headers", "Read the custom headers",
           {200: EndpointHeadersOut}),
     Route("PUT", _ONE + "/headers", put_headers, "v1.endpoint.set-headers", "Replace the custom headers", {204: None},

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tenterhook.api.http import JSON, Call, Response, json_response
+from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.clock import HOUR, Clock
 from tenterhook.errors import BadRequest, IdempotencyInProgress, IdempotencyMismatch, StoreUnavailable
 from tenterhook.store.base import Accept, Remember, Remembered, Store
@@ -58,7 +58,11 @@ def replay(key: Key, earlier: Remembered) -> Response:
     """The first answer again. Raises IdempotencyMismatch when it was given to another body."""
     if earlier.body_hash != key.body_hash:
         raise IdempotencyMismatch
-    return Response(earlier.status, earlier.answer, ((b"content-type", JSON), (b"idempotent-replayed", b"true")))
+    return _replayed(NO_CONTENT if earlier.status == 204 else Response(earlier.status, earlier.answer))
+
+
+def _replayed(response: Response) -> Response:
+    return Response(response.status, response.body, (*response.headers, (b"idempotent-replayed", b"true")))
 
 
 class Idempotency:
@@ -116,8 +120,8 @@ class Idempotency:
         try:
             earlier = await self.earlier(key)
             if earlier is not None and again is not None:
-                there = json_response(earlier.status, render(await again(_id.decode(earlier.body).id)))
-                return Response(there.status, there.body, earlier.headers)
+                there = await again(_id.decode(earlier.body).id)
+                return _replayed(json_response(earlier.status, render(there)))
             if earlier is not None:
                 return earlier
             made = await create(key.remember(status, render if again is None else _only_id))
@@ -141,7 +145,7 @@ class Idempotency:
         try:
             earlier = await self.earlier(key)
             if earlier is not None:
-                return earlier if again is None else await again()
+                return earlier if again is None else _replayed(await again())
             response = await act()
             answer = b"" if again is not None else response.body
             remember = key.with_answer(response.status, answer)

@@ -17,6 +17,7 @@ from tenterhook.api.http import Call, Response
 from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.routes import Access, Route
 from tenterhook.model import OPERATIONAL
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -45,10 +46,11 @@ ROUTES = [
     Route("DELETE", _ONE, endpoints.delete, _ID + "delete", "Delete an operational webhook endpoint", {204: None}, _WHO,
           app=OPERATIONAL),
     Route("GET", _ONE + "/secret", endpoint_parts.get_secret, _ID + "get-secret",
-          "Read the signing secret of an operational webhook endpoint", {200: EndpointSecretOut}, _WHO, app=OPERATIONAL),
+          "Read the signing secret of an operational webhook endpoint", {200: EndpointSecretOut}, _WHO, app=OPERATIONAL,
+          capability=Capability.VIEW_SECRET),
     Route("POST", _ONE + "/secret/rotate", rotate_secret, _ID + "rotate-secret",
           "Rotate the signing secret of an operational webhook endpoint", {204: None}, _WHO,
-          body=EndpointSecretRotateIn, app=OPERATIONAL),
+          body=EndpointSecretRotateIn, app=OPERATIONAL, capability=Capability.MANAGE_SECRET),
     Route("GET", _ONE + "/headers", endpoint_parts.get_headers, _ID + "get-headers",
           "Read the custom headers of an operational webhook endpoint", {200: EndpointHeadersOut}, _WHO,
           app=OPERATIONAL),

@@ -15,6 +15,7 @@ from tenterhook.api.tasks import TaskOut, begun
 from tenterhook.clock import DAY, MINUTE, SECOND
 from tenterhook.errors import Invalid
 from tenterhook.model import Replay, State, Task, TaskKind
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -121,9 +122,9 @@ async def bulk_replay(api: "Api", call: Call) -> Response:
 _ONE = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 ROUTES = [
     Route("POST", _ONE + "/recover", recover, "v1.endpoint.recover", "Send failed messages again", {202: TaskOut},
-          body=RecoverIn),
+          body=RecoverIn, capability=Capability.CREATE_ATTEMPTS),
     Route("POST", _ONE + "/replay-missing", replay_missing, "v1.endpoint.replay-missing",
-          "Send messages that were never sent", {202: TaskOut}, body=ReplayIn),
+          "Send messages that were never sent", {202: TaskOut}, body=ReplayIn, capability=Capability.CREATE_ATTEMPTS),
     Route("POST", _ONE + "/bulk-replay", bulk_replay, "v1.endpoint.bulk-replay", "Send messages again", {202: TaskOut},
-          body=BulkReplayIn),
+          body=BulkReplayIn, capability=Capability.CREATE_ATTEMPTS),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from msgspec import Struct
 from tenterhook.api.http import Call, Response
 from tenterhook.api.query import Parameter
 from tenterhook.errors import MethodNotAllowed, NotFound
+from tenterhook.tokens import Capability
 
 Handler = Callable[[Any, Call], Awaitable[Response]]
 
@@ -57,17 +58,23 @@ class Route(Struct, frozen=True):
     access: Access = Access.APPLICATION
     query: tuple[Parameter[Any], ...] = ()
     body: type[Struct] | None = None
+    capability: Capability | None = None
     app: str | None = None
 
     @property
     def write(self) -> bool:
-        """Whether a token that may only read must not call it."""
-        return self.method != "GET"
+        """Whether a token that may only read must not call it: a POST that needs no more than to look is none."""
+        return self.method != "GET" and self.capability is not Capability.VIEW
+
+    @property
+    def needs(self) -> Capability:
+        """What a visitor of the portal must be able to do; without a word of the route's own, to look or to change."""
+        return self.capability or (Capability.MANAGE if self.write else Capability.VIEW)
 
     @property
     def takes_key(self) -> bool:
         """Whether an idempotency key has a meaning."""
-        return self.method == "POST"
+        return self.method == "POST" and self.write
 
 
 class _Shape:

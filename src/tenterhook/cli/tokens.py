@@ -62,17 +62,16 @@ def create(
         raise Invalid("--expires must be longer than 0s")
 
     async def make(store: "Store") -> str:
-        from tenterhook.serve import create_token
+        from tenterhook.registry import create_token
 
-        clock, app_id = SystemClock(), None
+        clock, app_id = store.clock, None
         if application is not None:
             found = await store.get_application(application)
             if found is None:
                 raise Invalid(f"there is no application {application!r}")
             app_id = found.id
-        return await create_token(
-            store, clock, name, chosen.value, app_id, None if span is None else clock.now() + span
-        )
+        expires_at = None if span is None else clock.now() + span
+        return (await create_token(store, clock, name=name, scope=chosen.value, app=app_id, expires_at=expires_at))[1]
 
     text = _with_store(config, database, make)
     emit({"token": text, "scope": chosen.value, "name": name}, text, as_json)
@@ -133,18 +132,10 @@ def revoke(
 
 
 def _with_store(config: str | None, database: str | None, work: "Callable[[Store], Awaitable[T]]") -> T:
-    """Do something with the database that the settings name; a server may be using it."""
-    from tenterhook.cli.loading import loaded
-    from tenterhook.databases import open_store
+    from tenterhook.cli.loading import loaded, with_store
 
-    async def run() -> T:
-        store = await open_store(loaded(os.environ, {"config": config, "database": database}).settings, exclusive=False)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    settings = loaded(os.environ, {"config": config, "database": database}).settings
+    return asyncio.run(with_store(settings, work))
 
 
 def _shown(token: Token, now: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -28,6 +28,8 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
+
+T = TypeVar("T")
 
 
 class Remember(Struct, frozen=True):
@@ -218,6 +220,58 @@ class Cursor(Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
+class MessageFilter(Struct, frozen=True, kw_only=True):
+    """Which messages to find: of one of the event types (none: of any), with this channel and this tag."""
+
+    event_types: tuple[str, ...] = ()
+    channel: str | None = None
+    tag: str | None = None
+
+
+ANY_MESSAGE = MessageFilter()
+
+
+class AttemptFilter(Struct, frozen=True, kw_only=True):
+    """Which attempts to find: those that succeeded or failed, were answered with a status in a range, of such messages.
+
+    `statuses` is the lowest and the first beyond.
+    """
+
+    ok: bool | None = None
+    statuses: tuple[int, int] | None = None
+    of: MessageFilter = ANY_MESSAGE
+
+
+ANY_ATTEMPT = AttemptFilter()
+
+
+class Found(Struct, Generic[T], frozen=True):
+    """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
+
+    items: list[T]
+    behind: str | None = None
+
+
+class Cutoff(Struct, frozen=True):
+    """What of an application is too old: payloads from before `payloads`, everything from before `records` (µs UTC)."""
+
+    app: str
+    payloads: int
+    records: int
+
+
+class Swept(Struct, frozen=True):
+    """One step of removing: of how many messages and received requests something went, and where the next step begins.
+
+    With `after` None there was nothing more to do. `days` were dropped as a whole, with uncounted rows.
+    """
+
+    messages: int = 0
+    requests: int = 0
+    after: str | None = None
+    days: int = 0
+
+
 class Counts(Struct, frozen=True):
     """How much is stored, by state of the delivery; `oldest_due` is the earliest due instant of a pending one."""
 
@@ -229,10 +283,12 @@ class Store(Protocol):
     """The database, as the rest of Tenterhook knows it. Any verb may raise StoreUnavailable.
 
     `clock` is what nodes that share the database agree on. `shared` tells whether others may work on it at the same time.
+    `grace` is how much longer than wanted records may stay, because whole days of them are dropped at once (µs).
     """
 
     clock: Clock
     shared: bool
+    grace: int
 
     # the engine: no application, because it serves them all
 
@@ -268,7 +324,35 @@ class Store(Protocol):
         """Cancel what is pending for an endpoint that is gone; how many there were."""
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        """Forget expired idempotency keys and all but the newest rejections of each source; how many rows went."""
+        """Forget expired idempotency keys and visits to the portal, and all but the newest rejections of each source.
+
+        Returns how many rows went.
+        """
+
+    # retention, also of the engine: a pending delivery keeps its message and, but for `expire_due`, its payload.
+    # `after` is "" at first, then what the step before answered; `limit` bounds the rows of each table that a step touches;
+    # `dry` only counts
+
+    async def add_days(self, now: int) -> None:
+        """Where the history is kept in days: make those of today and of the next ones."""
+
+    async def drop_days(self, before: int, limit: int) -> Swept:
+        """Drop the oldest day that is over at `before`, or what hinders that; nothing where the history has no days."""
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        """Those of the applications that have something older."""
+
+    async def list_retired(self, limit: int) -> list[str]:
+        """Deleted applications of which something is left."""
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        """Delete messages with all that belongs to them, then received requests: what is older than `cutoff.records`."""
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        """Remove payloads and the bodies of their attempts, then bodies of requests: what is older than `cutoff.payloads`."""
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        """Remove payloads that were to be kept until `now` at the longest, whoever still needs them."""
 
     async def counts(self) -> Counts:
         """For metrics."""
@@ -344,7 +428,13 @@ class Store(Protocol):
     async def get_message(self, app: str, message: str) -> Message | None:
         """By id or event id."""
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        """Those of the messages with these ids that are there, by id."""
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        """By id."""
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
         """By id."""
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
@@ -356,7 +446,7 @@ class Store(Protocol):
     async def request_attempt(
         self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
     ) -> Delivery:
-        """Make one manual attempt due, outside the schedule. Raises NotFound, DeliveryInFlight.
+        """Make one manual attempt due, outside the schedule. Raises NotFound, MissingPayload, DeliveryInFlight.
 
         The message may never have been planned for the endpoint; `ordered` says whether it then goes into its line.
         """
@@ -371,6 +461,17 @@ class Store(Protocol):
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         """Of a message, an endpoint, or both; by id."""
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        """The same, with a filter."""
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
         """Remove the content of messages, given by id or event id; those of the `refs` that there are."""
@@ -435,10 +536,13 @@ class Store(Protocol):
         """The token with this hash, revoked or not."""
 
     async def list_tokens(self) -> list[Token]:
-        """All of them, by id."""
+        """All but those of visits to the portal, by id."""
 
     async def revoke_token(self, token: str, now: int) -> None:
         """Raises NotFound."""
+
+    async def expire_tokens(self, app: str, sessions: Sequence[str] | None, end: int) -> int:
+        """Let the tokens of an application end at `end` at the latest, or only those of some sessions; how many."""
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""

@@ -35,7 +35,9 @@ def _empty(app: str, messages: Sequence[str]) -> Verb[int]:
         return 0
     these = listed(len(messages))
     count = yield from change(
-        f"UPDATE message SET payload = NULL WHERE app = ? AND id IN ({these}) AND payload IS NOT NULL", app, *messages
+        f"UPDATE message SET payload = NULL, payload_until = NULL WHERE app = ? AND id IN ({these}) AND payload IS NOT NULL",
+        app,
+        *messages,
     )
     yield from change(
         f"UPDATE attempt SET request_body = NULL WHERE message IN ({these}) AND request_body IS NOT NULL", *messages

@@ -92,6 +92,8 @@ def delete_application(app: str, notices: Sequence[Accept]) -> Verb[None]:
     for (endpoint,) in (yield from select("SELECT id FROM endpoint WHERE app = ?", app)):
         yield from delete_endpoint(app, endpoint, ())
     yield from change("DELETE FROM source WHERE app = ?", app)
+    # what happened in it goes step by step
+    yield from change("INSERT INTO retired (app) VALUES (?) ON CONFLICT (app) DO NOTHING", app)
     yield Tell("application", app)
 
 
@@ -278,8 +280,14 @@ def find_source(vault: Vault, token: str) -> Verb[Source | None]:
 
 def create_token(token: Token, token_hash: bytes) -> Verb[None]:
     yield from change(
-        "INSERT INTO token (id, hash, document) VALUES (?, ?, ?)", token.id, token_hash, msgspec.json.encode(token)
-    )
+        "INSERT INTO token (id, hash, app, drop_at, document) VALUES (?, ?, ?, ?, ?)",
+        token.id, token_hash, token.app, _drop_at(token), msgspec.json.encode(token),
+    )  # fmt: skip
+
+
+def _drop_at(token: Token) -> int | None:
+    """Visits to the portal come and go; what an operator made stays in the list."""
+    return token.expires_at if token.portal else None
 
 
 def find_token(token_hash: bytes) -> Verb[Token | None]:
@@ -288,7 +296,8 @@ def find_token(token_hash: bytes) -> Verb[Token | None]:
 
 
 def list_tokens() -> Verb[list[Token]]:
-    return [_token(row[0]) for row in (yield from select("SELECT document FROM token ORDER BY id"))]
+    found = yield from select("SELECT document FROM token WHERE drop_at IS NULL ORDER BY id")
+    return [_token(row[0]) for row in found]
 
 
 def revoke_token(token: str, now: int) -> Verb[None]:
@@ -296,6 +305,21 @@ def revoke_token(token: str, now: int) -> Verb[None]:
     if found is None:
         raise NotFound
     there = _token(found[0])
-    revoked = there if there.revoked_at is not None else replace(there, revoked_at=now)
-    yield from change("UPDATE token SET document = ? WHERE id = ?", msgspec.json.encode(revoked), token)
-    yield Tell("token", token)
+    yield from _save_token(there if there.revoked_at is not None else replace(there, revoked_at=now))
+
+
+def expire_tokens(app: str, sessions: Sequence[str] | None, end: int) -> Verb[int]:
+    found = yield from select("SELECT document FROM token WHERE app = ? ORDER BY id", app)
+    living = [
+        token for token in (_token(row[0]) for row in found) if token.expires_at is None or token.expires_at > end
+    ]
+    ended = [token for token in living if sessions is None or token.session in sessions]
+    for token in ended:
+        yield from _save_token(replace(token, expires_at=end))
+    return len(ended)
+
+
+def _save_token(token: Token) -> Verb[None]:
+    text = "UPDATE token SET drop_at = ?, document = ? WHERE id = ?"
+    yield from change(text, _drop_at(token), msgspec.json.encode(token), token.id)
+    yield Tell("token", token.id)

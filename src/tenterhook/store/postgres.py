@@ -6,18 +6,18 @@ Every node goes by the database's clock.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, StoreUnavailable
-from tenterhook.store import postgres_schema
-from tenterhook.store.base import Counts, Done, Hint, Store, Work
+from tenterhook.store import postgres_partitions, postgres_schema
+from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
-from tenterhook.store.postgres_run import CHANNEL, Pool, Session, is_unavailable, run, worth_retrying
+from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -50,6 +50,7 @@ class PostgresStore(SharedVerbs):
     """See `store.base.Store`. Open it with `open`."""
 
     shared = True
+    grace = postgres_partitions.GRACE
 
     def __init__(self, url: str, vault: Vault, tell: bool) -> None:
         self._url, self._vault, self._tell = url, vault, tell
@@ -123,12 +124,18 @@ class PostgresStore(SharedVerbs):
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
+            except asyncpg.UniqueViolationError:
+                # an earlier commit of some of it is found to be kept, or was when this one met it
+                if tries == _TRIES:
+                    raise
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
                 lost = self._committing is None
                 if tries < _TRIES and worth_retrying(error):
                     continue
                 if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # it may have been kept or not: done again, what is there already stays as it is
+                    # whether it was kept is not known
+                    batch = Batch(work, self._tell, again=True)
                     continue
                 raise self._meaning(error) from error
         raise AssertionError
@@ -171,6 +178,21 @@ class PostgresStore(SharedVerbs):
                     continue
                 raise self._meaning(error) from error
         raise AssertionError
+
+    async def add_days(self, now: int) -> None:
+        await self._with_connection(postgres_partitions.add_days, now)
+
+    async def drop_days(self, before: int, limit: int) -> Swept:
+        return await self._with_connection(postgres_partitions.drop_days, before, limit)
+
+    async def _with_connection(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await work(connection, *args, **kwargs)
+        except Exception as error:
+            raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> Exception:
         """The same error, or StoreUnavailable for what is the database's."""

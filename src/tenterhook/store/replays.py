@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tenterhook import ids
 from tenterhook.clock import HOUR
@@ -37,6 +38,7 @@ class Candidate(Struct, frozen=True):
     order_key: str | None
     state: State | None
     line: str | None
+    deliver_at: int | None
     status: int | None
 
 
@@ -46,7 +48,7 @@ def replay(task: Task, now: int) -> Verb[TaskPage]:
     endpoint = yield from _endpoint(task.app or "", asked.endpoint)
     found = yield from _candidates(endpoint, asked, task.reached)
     chosen = yield from _kept(endpoint.app, [one for one in found if is_asked_for(one, asked, endpoint)])
-    count = yield from _revive(endpoint, chosen, now, now + asked.lifetime)
+    count = yield from _revive(endpoint, chosen, now, asked.lifetime)
     data = {"messagesSent": task.data.get("messagesSent", 0) + count}
     due = (endpoint.id,) if count else ()
     return TaskPage(found[-1].message if found else task.reached, data, len(found) < PAGE, due)
@@ -76,7 +78,10 @@ def _endpoint(app: str, endpoint: str) -> Verb[Endpoint]:
 
 def _candidates(endpoint: Endpoint, asked: Replay, reached: str | None) -> Verb[list[Candidate]]:
     """The next messages of the application, by id; those whose payload is gone cannot be sent."""
-    columns, values = "m.id, m.event_type, m.channels, m.tags, m.order_key, d.state, d.order_key", [endpoint.id]
+    columns, values = (
+        "m.id, m.event_type, m.channels, m.tags, m.order_key, d.state, d.order_key, m.deliver_at",
+        [endpoint.id],
+    )
     if asked.status_class is not None:
         # by message the index on messages is the better one: as an expression the endpoint tempts to no other
         columns += (
@@ -100,7 +105,7 @@ def _candidates(endpoint: Endpoint, asked: Replay, reached: str | None) -> Verb[
 def _candidate(row: Row) -> Candidate:
     return Candidate(
         row[0], row[1], rows.split(row[2]), rows.split(row[3]), row[4], None if row[5] is None else State(row[5]), row[6],
-        row[7] if len(row) > 7 else None,
+        row[7], row[8] if len(row) > 8 else None,
     )  # fmt: skip
 
 
@@ -114,11 +119,11 @@ def _kept(app: str, chosen: list[Candidate]) -> Verb[list[Candidate]]:
     return [one for one in chosen if one.message in there]
 
 
-def _revive(endpoint: Endpoint, chosen: Sequence[Candidate], now: int, expires_at: int) -> Verb[int]:
+def _revive(endpoint: Endpoint, chosen: Sequence[Candidate], now: int, lifetime: int) -> Verb[int]:
     """Make the chosen messages due at the endpoint; how many. What is pending by now stays as it is."""
     again = [(one.message, one.line) for one in chosen if one.state is not None]
-    fresh = [(one.message, (one.order_key or "") if endpoint.ordered else None) for one in chosen if one.state is None]
-    lines = sorted({line for _, line in (*again, *fresh) if line is not None})
+    fresh = [_owed(one, endpoint, now, lifetime) for one in chosen if one.state is None]
+    lines = sorted({line for line in (*(line for _, line in again), *(d.order_key for d in fresh)) if line is not None})
     if lines:
         yield LockLines([(endpoint.id, line) for line in lines])
     count = 0
@@ -127,11 +132,25 @@ def _revive(endpoint: Endpoint, chosen: Sequence[Candidate], now: int, expires_a
         (State.WAITING, None, [message for message, line in again if line is not None]),
     ):
         if messages:
-            count += yield from _begin_again(endpoint.id, messages, state, due_at, expires_at)
-    count += yield from _owe(endpoint, fresh, now, expires_at)
+            count += yield from _begin_again(endpoint.id, messages, state, due_at, now + lifetime)
+    if fresh:
+        table = [rows.delivery_row(delivery) for delivery in fresh]
+        count += yield Insert("delivery", rows.DELIVERY, table, "(message, endpoint) DO NOTHING")
     if lines:
         yield from _step_forward(endpoint.id, lines, now)
     return count
+
+
+def _owed(one: Candidate, endpoint: Endpoint, now: int, lifetime: int) -> Delivery:
+    """A delivery for a message that came while the endpoint was disabled, or before it existed."""
+    start = max(now, one.deliver_at or 0)
+    delivery = Delivery(
+        message=one.message, endpoint=endpoint.id, app=endpoint.app, due_at=start, created_at=now,
+        expires_at=start + lifetime,
+    )  # fmt: skip
+    if not endpoint.ordered:
+        return delivery
+    return replace(delivery, state=State.WAITING, due_at=None, order_key=one.order_key or "")
 
 
 def _begin_again(endpoint: str, messages: list[str], state: State, due_at: int | None, expires_at: int) -> Verb[int]:
@@ -142,23 +161,6 @@ def _begin_again(endpoint: str, messages: list[str], state: State, due_at: int |
             state.value, due_at, expires_at, endpoint, *messages,
         )
     )  # fmt: skip
-
-
-def _owe(endpoint: Endpoint, fresh: list[tuple[str, str | None]], now: int, expires_at: int) -> Verb[int]:
-    """Deliveries for messages that came while the endpoint was disabled, or before it existed."""
-    new = [
-        Delivery(
-            message=message, endpoint=endpoint.id, app=endpoint.app, state=State.DUE if line is None else State.WAITING,
-            due_at=now if line is None else None, order_key=line, created_at=now, expires_at=expires_at,
-        )
-        for message, line in fresh
-    ]  # fmt: skip
-    if not new:
-        return 0
-    count: int = yield Insert(
-        "delivery", rows.DELIVERY, [rows.delivery_row(one) for one in new], "(message, endpoint) DO NOTHING"
-    )
-    return count
 
 
 def _step_forward(endpoint: str, lines: list[str], now: int) -> Verb[None]:

@@ -27,7 +27,7 @@ def count_messages(task: Task, now: int) -> Verb[TaskPage]:
     """How many deliveries each application's messages had: a walk through all deliveries of the time, in order."""
     asked = msgspec.convert(task.parameters, Usage)
     stats: list[dict[str, Any]] = task.data.get("appStats") or (yield from _applications(asked.apps))
-    after, end = task.reached or ids.floor("msg_", asked.since), ids.floor("msg_", asked.until)
+    after, end = task.reached or ids.ceiling("msg_", asked.since), ids.ceiling("msg_", asked.until)
     last = yield from select_one(
         "SELECT message FROM delivery WHERE message > ? AND message < ? ORDER BY message LIMIT 1 OFFSET ?",
         after, end, _DELIVERIES - 1,

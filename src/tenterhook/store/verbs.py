@@ -1,4 +1,5 @@
-"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects` and `history`."""
+"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
+`retention`."""
 
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -17,8 +18,21 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
-from tenterhook.store import erasure, history, objects, tasks
-from tenterhook.store.base import Accept, Advanced, Cursor, Lapsing, Loaded, Remember, Remembered
+from tenterhook.store import erasure, history, objects, retention, search, tasks
+from tenterhook.store.base import (
+    Accept,
+    Advanced,
+    AttemptFilter,
+    Cursor,
+    Cutoff,
+    Found,
+    Lapsing,
+    Loaded,
+    MessageFilter,
+    Remember,
+    Remembered,
+    Swept,
+)
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -55,7 +69,22 @@ class SharedVerbs:
         return await self._write(objects.abandon, endpoint)
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        return await self._write(history.prune, now, rejections_kept, limit)
+        return await self._write(retention.prune, now, rejections_kept, limit)
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        return await self._read(retention.overdue, cutoffs)
+
+    async def list_retired(self, limit: int) -> list[str]:
+        return await self._read(retention.list_retired, limit)
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.forget, cutoff, after, limit, dry)
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.expire, cutoff, after, limit, dry)
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        return await self._write(retention.expire_due, now, limit)
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         await self._write(objects.create_application, app, remember)
@@ -116,8 +145,14 @@ class SharedVerbs:
     async def get_message(self, app: str, message: str) -> Message | None:
         return await self._read(history.get_message, app, message)
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
-        return await self._read(history.list_messages, app, cursor, event_types)
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        return await self._read(history.get_messages, app, messages)
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        return await self._read(history.list_messages, app, cursor)
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
+        return await self._read(search.search_messages, app, cursor, wanted)
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
         return await self._read(history.get_delivery, app, message, endpoint)
@@ -140,6 +175,17 @@ class SharedVerbs:
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         return await self._read(history.list_attempts, app, cursor, message, endpoint)
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
         return await self._write(erasure.expunge_messages, app, refs)
@@ -203,6 +249,9 @@ class SharedVerbs:
 
     async def revoke_token(self, token: str, now: int) -> None:
         await self._write(objects.revoke_token, token, now)
+
+    async def expire_tokens(self, app: str, sessions: Sequence[str] | None, end: int) -> int:
+        return await self._write(objects.expire_tokens, app, sessions, end)
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
