@@ -29,6 +29,7 @@ async def test_the_content_of_a_message_goes(server: Server, app: str) -> None:
     for ref in ("e1", message):
         assert (await server.delete(f"/app/acme/msg/{ref}/content")).status == 204
     assert await expired(server, app, message, other) == [True, False]
+    assert (await server.get(f"/app/acme/msg/{message}")).json["payload"] == {"expired": True}
     assert (await server.delete("/app/acme/msg/none/content")).status == 404
 
 

@@ -5,8 +5,17 @@ from tests.contracts.notices import NoticeContract
 from tests.contracts.replays import ReplayContract
 from tests.contracts.retention import RetentionContract
 from tests.contracts.search import SearchContract
+from tests.contracts.statistics import StatisticsContract
 from tests.contracts.tasks import TaskContract
 
 
-class EveryContract(TaskContract, ReplayContract, ErasureContract, NoticeContract, RetentionContract, SearchContract):
+class EveryContract(
+    TaskContract,
+    ReplayContract,
+    ErasureContract,
+    NoticeContract,
+    StatisticsContract,
+    RetentionContract,
+    SearchContract,
+):
     """What every noun asks for."""

@@ -93,8 +93,6 @@ ELSEWHERE = (
 
 NOT_YET = frozenset(
     {
-        "endpoint.get_attempt_stats",
-        "endpoint.get_stats",
         "endpoint.send_example",
         "endpoint.transformation.get",
         "endpoint.transformation.patch",

@@ -36,7 +36,7 @@ from tenterhook.api.shapes import (
 )
 from tenterhook.engine.notices import EVENTS
 from tenterhook.errors import Invalid, NotFound
-from tenterhook.model import OPERATIONAL, Endpoint, Secret
+from tenterhook.model import OPERATIONAL, Endpoint, Health, Secret
 from tenterhook.urls import UrlRefused
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ class EndpointOut(Out, kw_only=True):
     retry_schedule: tuple[int | float, ...] | None
     timeout: int | float | None
     lifetime: int | float | None
+    failing_since: Time | UnsetType = UNSET
+    paused_until: Time | UnsetType = UNSET
     disabled_reason: str | UnsetType = UNSET
     managed: bool
 
@@ -288,7 +290,15 @@ async def create(api: "Api", call: Call) -> Response:
 
 
 async def get(api: "Api", call: Call) -> Response:
-    return json_response(200, shown(await find(api, call)))
+    """An endpoint, and how it does: since when it only fails, and until when its breaker lets no attempt through."""
+    endpoint = await find(api, call)
+    out, found = shown(endpoint), await api.store.load_endpoint(endpoint.id)
+    health = Health() if found is None else found[1]
+    if health.failing_since is not None:
+        out.failing_since = instant(health.failing_since)
+    if health.open_until is not None and health.open_until > api.clock.now():
+        out.paused_until = instant(health.open_until)
+    return json_response(200, out)
 
 
 async def put(api: "Api", call: Call) -> Response:

@@ -1,23 +1,28 @@
-"""`/stats`: figures over the whole installation, collected by background tasks."""
+"""Figures: `/stats` over the whole installation, collected by background tasks, and those of an endpoint at once."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
+from tenterhook.api.endpoints import find
 from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.idempotency import RememberFor
+from tenterhook.api.query import Instant
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Since, Uid, Until, instant_in
+from tenterhook.api.shapes import In, Out, Since, Uid, Until, instant_in
 from tenterhook.api.tasks import TaskOut, begun
-from tenterhook.clock import DAY, MINUTE
+from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import BadRequest, Invalid
 from tenterhook.model import Task, TaskKind
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
-LONGEST = 28 * DAY + 5 * MINUTE
+USUAL = 28 * DAY
+LONGEST = USUAL + 5 * MINUTE
+SINCE = Instant("since", "The beginning; 28 days before the end if it is absent.")
+UNTIL = Instant("until", "The end, not included; now if it is absent.")
 
 
 class InvalidRange(BadRequest):
@@ -38,6 +43,24 @@ class AppUsageStatsOut(TaskOut):
     """The task that was begun, and which applications there are not."""
 
     unresolved_app_ids: list[str]
+
+
+class EndpointStats(Out):
+    """The messages of a time at an endpoint, by how they stand there."""
+
+    success: int
+    pending: int
+    sending: int
+    fail: int
+    canceled: int
+
+
+class EndpointAttemptStats(Out):
+    """The attempts of a time at an endpoint. None is ever `canceled`: what was cancelled was not attempted."""
+
+    success: int
+    fail: int
+    canceled: int
 
 
 def check_range(since: int, until: int, now: int) -> None:
@@ -80,8 +103,47 @@ async def aggregate_event_types(api: "Api", call: Call) -> Response:
     return json_response(202, begun(await api.tasks.begin(TaskKind.EVENT_TYPES, None, {})))
 
 
+def _window(api: "Api", call: Call) -> tuple[int, int]:
+    """Raises InvalidRange."""
+    since, until, now = call.query[SINCE], call.query[UNTIL], api.clock.now()
+    end = now if until is None else until
+    begin = max(0, end - USUAL) if since is None else since
+    check_range(begin, end, now)
+    return begin, end
+
+
+async def get_stats(api: "Api", call: Call) -> Response:
+    """How the messages of a time stand at an endpoint: those that were created then."""
+    endpoint = await find(api, call)
+    counts = await api.store.count_deliveries(endpoint.app, endpoint.id, *_window(api, call))
+    return json_response(
+        200,
+        EndpointStats(
+            success=counts.delivered,
+            pending=counts.untried,
+            sending=counts.retrying,
+            fail=counts.failed,
+            canceled=counts.cancelled,
+        ),
+    )
+
+
+async def get_attempt_stats(api: "Api", call: Call) -> Response:
+    """How many attempts at an endpoint succeeded and failed, in whole hours around the range."""
+    endpoint = await find(api, call)
+    since, until = _window(api, call)
+    hours = since - since % HOUR, until + -until % HOUR
+    success, fail = await api.store.count_attempts(endpoint.app, endpoint.id, *hours)
+    return json_response(200, EndpointAttemptStats(success=success, fail=fail, canceled=0))
+
+
+_ENDPOINT = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 _USAGE = "/api/v1/stats/usage"
 ROUTES = [
+    Route("GET", _ENDPOINT + "/stats", get_stats, "v1.endpoint.get-stats", "Count the messages of an endpoint",
+          {200: EndpointStats}, query=(SINCE, UNTIL)),
+    Route("GET", _ENDPOINT + "/attempt-stats", get_attempt_stats, "v1.endpoint.get-attempt-stats",
+          "Count the attempts at an endpoint", {200: EndpointAttemptStats}, query=(SINCE, UNTIL)),
     Route("POST", _USAGE + "/app", aggregate_app_stats, "v1.statistics.aggregate-app-stats",
           "Count the deliveries of applications", {202: AppUsageStatsOut}, Access.ORGANISATION, body=AppUsageStatsIn),
     Route("PUT", _USAGE + "/event-types", aggregate_event_types, "v1.statistics.aggregate-event-types",

@@ -272,6 +272,16 @@ class Swept(Struct, frozen=True):
     days: int = 0
 
 
+class DeliveryCounts(Struct, frozen=True):
+    """Deliveries by how they stand: of the pending ones, those that were not tried yet and those that were."""
+
+    delivered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    untried: int = 0
+    retrying: int = 0
+
+
 class Counts(Struct, frozen=True):
     """How much is stored, by state of the delivery; `oldest_due` is the earliest due instant of a pending one."""
 
@@ -472,6 +482,12 @@ class Store(Protocol):
         endpoint: str | None = None,
     ) -> Found[Attempt]:
         """The same, with a filter."""
+
+    async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
+        """Of the messages created from `since` to `until`, not included."""
+
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+        """Those of that time that have succeeded, and the others."""
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
         """Remove the content of messages, given by id or event id; those of the `refs` that there are."""

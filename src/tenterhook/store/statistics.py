@@ -1,4 +1,4 @@
-"""Figures over the whole installation, as pages of tasks: none of them reads more than a moment's worth at a time."""
+"""Figures of the whole installation, as pages of tasks of which none reads more than a moment's worth, and of one endpoint."""
 
 from collections import defaultdict
 from typing import Any
@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from tenterhook import ids
-from tenterhook.model import OPERATIONAL, Task
-from tenterhook.store.base import TaskPage
+from tenterhook.model import OPERATIONAL, State, Task
+from tenterhook.store.base import DeliveryCounts, TaskPage
 from tenterhook.store.sql import Verb, listed, select, select_one
 
 _DELIVERIES = 10_000
@@ -76,3 +76,35 @@ def collect_event_types(task: Task, now: int) -> Verb[TaskPage]:
     ]
     data = {"event_types": [*task.data.get("event_types", ()), *collected]}
     return TaskPage(apps[-1] if apps else task.reached, data, len(apps) < _APPLICATIONS)
+
+
+# of one endpoint
+
+
+def count_deliveries(app: str, endpoint: str, since: int, until: int) -> Verb[DeliveryCounts]:
+    """By way of the messages of the application: deliveries that have ended are in no index by endpoint."""
+    found = yield from select(
+        "SELECT d.state, CASE WHEN d.attempts > 0 THEN 1 ELSE 0 END, count(*)"
+        " FROM message AS m JOIN delivery AS d ON d.message = m.id AND d.endpoint = ?"
+        " WHERE m.app = ? AND m.id >= ? AND m.id < ? GROUP BY 1, 2",
+        endpoint, app, ids.ceiling("msg_", since), ids.ceiling("msg_", until),
+    )  # fmt: skip
+    counts: dict[str, int] = defaultdict(int)
+    for state, tried, count in found:
+        ended = _ENDED.get(state)
+        counts[ended or ("retrying" if tried else "untried")] += count
+    return DeliveryCounts(**counts)
+
+
+_ENDED = {State.DELIVERED.value: "delivered", State.FAILED.value: "failed", State.CANCELLED.value: "cancelled"}
+
+
+def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int]]:
+    """How many have succeeded, and how many have not."""
+    found = yield from select(
+        "SELECT CASE WHEN result = 'ok' THEN 1 ELSE 0 END, count(*) FROM attempt"
+        " WHERE app = ? AND endpoint = ? AND id >= ? AND id < ? GROUP BY 1",
+        app, endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until),
+    )  # fmt: skip
+    counts = {row[0]: row[1] for row in found}
+    return counts.get(1, 0), counts.get(0, 0)

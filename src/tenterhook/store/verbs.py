@@ -18,13 +18,14 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
-from tenterhook.store import erasure, history, objects, retention, search, tasks
+from tenterhook.store import erasure, history, objects, retention, search, statistics, tasks
 from tenterhook.store.base import (
     Accept,
     Advanced,
     AttemptFilter,
     Cursor,
     Cutoff,
+    DeliveryCounts,
     Found,
     Lapsing,
     Loaded,
@@ -186,6 +187,12 @@ class SharedVerbs:
         endpoint: str | None = None,
     ) -> Found[Attempt]:
         return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
+
+    async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
+        return await self._read(statistics.count_deliveries, app, endpoint, since, until)
+
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+        return await self._read(statistics.count_attempts, app, endpoint, since, until)
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
         return await self._write(erasure.expunge_messages, app, refs)
