@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tenterhook.errors import NotFound
 from tenterhook.model import Application, Endpoint, EventType, Health, Source
-from tenterhook.routing import Router
+from tenterhook.routing import Router, wants
 from tenterhook.store.base import Store
 
 _APPLICATIONS = 10_000
@@ -30,6 +30,10 @@ class Entry:
         self.endpoints = endpoints
         self.router = Router(list(endpoints.values()))
         self.sources: dict[str, Source] = {}
+
+    def listens(self, event_type: str) -> bool:
+        """Whether any endpoint may want such a message, whatever its channels."""
+        return any(not e.disabled and wants(e, event_type, e.channels or ()) for e in self.endpoints.values())
 
     def replace(self, endpoint: Endpoint) -> None:
         self.endpoints[endpoint.id] = endpoint

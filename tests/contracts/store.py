@@ -138,6 +138,9 @@ class StoreContract:
         assert isinstance(page, Page)
         return page
 
+    async def lapse(self, store: Store) -> list[Delivery]:
+        return await store.lapse(NOW, [(one.delivery, ()) for one in await store.list_lapsing(NOW, 10)])
+
     # accepting
 
     async def test_an_accepted_message_is_there_after_reopening(
@@ -479,39 +482,10 @@ class StoreContract:
         await store.commit(
             [Accept(m, (new_delivery(m, endpoint, expires_at=NOW + n),)) for n, m in enumerate(messages)]
         )
-        assert [d.message for d in await store.lapse(NOW, 10)] == [messages[0].id]
+        assert [d.message for d in await self.lapse(store)] == [messages[0].id]
         assert await store.cancel_delivery(app.id, messages[1].id, endpoint.id, NOW)
         (head,) = (await self.claim(store, endpoint)).claimed
         assert head.message == messages[2]
-
-    async def test_the_end_of_one_that_waits_does_not_move_its_line_on(self, store: Store, app: Application) -> None:
-        endpoint = new_endpoint(app, ordered=True)
-        await store.create_endpoint(app.id, endpoint)
-        ended, head, waits, lapses = messages = [new_message(app) for _ in range(4)]
-        await store.commit(
-            [Accept(m, (new_delivery(m, endpoint, expires_at=NOW + (m is not lapses) * HOUR),)) for m in messages]
-        )
-        (first,) = (await self.claim(store, endpoint)).claimed
-        await store.commit([Settlement(step(first.delivery, "delivered"), first.delivery.lease, now=NOW)])
-        (busy,) = (await self.claim(store, endpoint)).claimed
-        assert busy.message == head
-        assert await store.replay(app.id, endpoint.id, [ended.id], NOW, HOUR, True) == 1
-        assert await store.cancel_delivery(app.id, waits.id, endpoint.id, NOW)
-        assert [d.message for d in await store.lapse(NOW, 10)] == [lapses.id]
-        assert (await self.claim(store, endpoint)).claimed == ()
-
-    async def test_a_line_never_has_two_heads(self, store: Store, app: Application) -> None:
-        """The old head ends, is replayed behind the new one, and a third that waits is cancelled."""
-        endpoint = new_endpoint(app, ordered=True)
-        await store.create_endpoint(app.id, endpoint)
-        messages = [new_message(app) for _ in range(3)]
-        await store.commit([Accept(m, (new_delivery(m, endpoint),)) for m in messages])
-        (head,) = (await self.claim(store, endpoint)).claimed
-        await store.commit([Settlement(step(head.delivery, "delivered"), head.delivery.lease, now=NOW)])
-        assert await store.replay(app.id, endpoint.id, [messages[0].id], NOW, HOUR, True) == 1
-        assert await store.cancel_delivery(app.id, messages[2].id, endpoint.id, NOW)
-        deliveries = [d for m in messages for d in await store.list_deliveries(app.id, m.id)]
-        assert [d.state for d in deliveries] == [State.WAITING, State.DUE, State.CANCELLED]
 
     async def test_lapse_leaves_leased_and_living_deliveries(
         self, store: Store, app: Application, endpoint: Endpoint
@@ -521,7 +495,7 @@ class StoreContract:
         await self.accept(store, young, new_delivery(young, endpoint, expires_at=NOW + 1))
         busy = new_delivery(leased, endpoint, expires_at=NOW, state=State.LEASED, due_at=NOW + LEASE, lease=3)
         await self.accept(store, leased, busy)
-        assert [d.message for d in await store.lapse(NOW, 10)] == [old.id]
+        assert [d.message for d in await self.lapse(store)] == [old.id]
         assert (await store.counts()).pending == 2
 
     # by hand
@@ -532,28 +506,14 @@ class StoreContract:
         message = new_message(app)
         await self.accept(store, message, new_delivery(message, endpoint, due_at=NOW + HOUR, step=2))
         for _ in range(2):  # asking twice must not lose the plan
-            found = await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR)
+            found = await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR, False)
         assert (found.due_at, found.resume_at, found.trigger, found.step) == (NOW, NOW + HOUR, Trigger.MANUAL, 2)
         (claimed,) = (await self.claim(store, endpoint)).claimed
         assert claimed.delivery.trigger is Trigger.MANUAL
         with pytest.raises(DeliveryInFlight):
-            await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR)
+            await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR, False)
         with pytest.raises(NotFound):
-            await store.request_attempt(app.id, "msg_none", endpoint.id, NOW, HOUR)
-
-    async def test_replay_gives_a_fresh_schedule_and_leaves_pending_ones(
-        self, store: Store, app: Application, endpoint: Endpoint
-    ) -> None:
-        leased = await self.leased(store, app, endpoint)
-        await store.commit([Settlement(replace(step(leased, "exhausted"), attempts=9, step=9), leased.lease, now=NOW)])
-        pending, unplanned = new_message(app), new_message(app)
-        await self.accept(store, pending, new_delivery(pending, endpoint, due_at=NOW + HOUR))
-        await self.accept(store, unplanned)
-        ids = [leased.message, pending.id, unplanned.id, "msg_none"]
-        assert await store.replay(app.id, endpoint.id, ids, NOW, HOUR, False) == 2
-        page = await self.claim(store, endpoint)
-        assert {c.message.id for c in page.claimed} == {leased.message, unplanned.id}
-        assert {c.delivery.step for c in page.claimed} == {0}
+            await store.request_attempt(app.id, "msg_none", endpoint.id, NOW, HOUR, False)
 
     async def test_deleting_an_endpoint_cancels_what_is_pending(self, store: Store, app: Application) -> None:
         endpoint = new_endpoint(app, ordered=True)

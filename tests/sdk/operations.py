@@ -93,33 +93,13 @@ ELSEWHERE = (
 
 NOT_YET = frozenset(
     {
-        "background_task.get",
-        "background_task.list",
-        "endpoint.bulk_replay",
-        "endpoint.get_attempt_stats",
-        "endpoint.get_stats",
         "endpoint.transformation.get",
         "endpoint.transformation.patch",
         "endpoint.transformation_partial_update",
-        "message.bulk_expunge_content",
-        "message.expunge_all_contents",
-        "message.expunge_content",
         "message.poller.consumer_poll",
         "message.poller.consumer_seek",
         "message.poller.poll",
-        "message_attempt.expunge_content",
         "message_attempt.list_attempted_messages",
-        "operational_webhook.endpoint.create",
-        "operational_webhook.endpoint.delete",
-        "operational_webhook.endpoint.get",
-        "operational_webhook.endpoint.get_headers",
-        "operational_webhook.endpoint.get_secret",
-        "operational_webhook.endpoint.list",
-        "operational_webhook.endpoint.rotate_secret",
-        "operational_webhook.endpoint.set_headers",
-        "operational_webhook.endpoint.upsert",
-        "statistics.aggregate_app_stats",
-        "statistics.aggregate_event_types",
     }
 )
 """Scenarios that the server still refuses. One that works must be deleted here, or its test fails."""

@@ -152,7 +152,7 @@ def shown(
 
 def _answer(attempt: Attempt) -> str:
     outcome = attempt.outcome
-    if not outcome.status:
+    if not (outcome.status or outcome.response_body):
         return outcome.detail
     return _EXPIRED if attempt.expired else text_of(outcome.response_body)[0]
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from tenterhook.clock import DAY, MILLISECOND, MINUTE, SECOND, Clock, until
 from tenterhook.errors import StoreUnavailable
-from tenterhook.model import Application, Retention
+from tenterhook.model import OPERATIONAL, Application, Retention
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Cursor, Cutoff, Store, Swept
 
@@ -84,13 +84,14 @@ def cutoffs(retention: Retention, apps: Sequence[Application], now: int, grace: 
 
 
 async def all_applications(store: Store) -> list[Application]:
-    """Raises StoreUnavailable."""
+    """With the server's own, which is in no list. Raises StoreUnavailable."""
     found: list[Application] = []
     while True:
         page = await store.list_applications(Cursor(limit=_PAGE, after=found[-1].id if found else None))
         found += page
         if len(page) < _PAGE:
-            return found
+            own = await store.get_application(OPERATIONAL)
+            return found if own is None else [*found, own]
 
 
 async def sweep_all(

@@ -12,7 +12,7 @@ from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
-from tenterhook.store.lines import is_occupied, promote
+from tenterhook.store.lines import line_up, promote
 from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
@@ -38,11 +38,20 @@ def commit(db: sqlite3.Connection, work: Sequence[Work]) -> list[Done]:
 def _commit(db: sqlite3.Connection, work: Sequence[Work], careful: bool) -> list[Done]:
     done: dict[int, Done] = {}
     _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
-    _accept(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Accept)], done)
+    _accept(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done)], done)
     for n, w in enumerate(work):
         if isinstance(w, Claim):
             done[n] = _claim(db, w)
     return [done[n] for n in range(len(work))]
+
+
+def _is_given(n: int, a: Accept, done: dict[int, Done]) -> bool:
+    """Whether the settlement that this goes with, if it goes with one, has been kept."""
+    settled = None if a.given is None else done[a.given]
+    if not isinstance(settled, Settled) or settled.kept:
+        return True
+    done[n] = Accepted(None)
+    return False
 
 
 # settlements
@@ -243,28 +252,13 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
 
 
 def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery, ...]]:
-    """FIFO: a delivery goes behind those of its line that are pending; only the head of a line can be due."""
     occupied: set[tuple[str, str]] = set()
-    lined_up: dict[int, tuple[Delivery, ...]] = {}
-    for n, a in items:
-        deliveries = a.deliveries
-        if any(d.order_key is not None for d in deliveries):
-            deliveries = tuple(
-                replace(d, state=State.WAITING, due_at=None, lease=0) if _has_predecessor(db, d, occupied) else d
-                for d in deliveries
-            )
-        lined_up[n] = deliveries
-    return lined_up
-
-
-def _has_predecessor(db: sqlite3.Connection, d: Delivery, occupied: set[tuple[str, str]]) -> bool:
-    if d.order_key is None:
-        return False
-    line = (d.endpoint, d.order_key)
-    if line in occupied or run(db, is_occupied(*line)):
-        return True
-    occupied.add(line)
-    return False
+    return {
+        n: run(db, line_up(a.deliveries, occupied))
+        if any(d.order_key is not None for d in a.deliveries)
+        else a.deliveries
+        for n, a in items
+    }
 
 
 # claims

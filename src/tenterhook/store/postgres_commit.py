@@ -20,7 +20,7 @@ from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 6, "accept": 11, "claim": 1, "clock": 0}
+_CALLS = {"lock": 1, "settle": 6, "accept": 12, "claim": 1, "clock": 0}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -74,6 +74,7 @@ class Batch:
         return [
             self._again,
             [(*plan, numbers) for plan, numbers in plans.items()],
+            [(n, a.given) for n, a in accepts if a.given is not None],
             # what others may insert at the same time is in one order, whichever node inserts it
             sorted([(n, *rows.remember_row(a.remember)) for n, a in accepts if a.remember is not None], key=_behind_n),
             min([one.made_at for one in remember], default=0),
@@ -112,6 +113,8 @@ class Batch:
                 done.append(_settled(n, w, by_number, health))
             elif isinstance(w, Claim):
                 done.append(_page(n, by_number))
+            elif _is_left_out(w, done):
+                done.append(Accepted(None))
             elif n in self._repeats:
                 first = done[self._repeats[n]]
                 same = isinstance(first, OutdatedPlan) or (isinstance(first, Accepted) and first.remembered is not None)
@@ -201,6 +204,12 @@ def _settled(n: int, s: Settlement, found: dict[tuple[str, int], list[Row]], hea
 
 
 # accepts
+
+
+def _is_left_out(a: Accept, done: list[Done]) -> bool:
+    """Whether the settlement that this goes with was not kept."""
+    settled = None if a.given is None else done[a.given]
+    return isinstance(settled, Settled) and not settled.kept
 
 
 def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Done:

@@ -29,6 +29,8 @@ CREATE TYPE {disabling} AS (n int, app text, endpoint text, reason text, now big
 CREATE TYPE {ending} AS (n int, endpoint text, order_key text, now bigint, lease bigint, until bigint);
 -- the revision of an application that these pieces of work were planned for
 CREATE TYPE {plan} AS (app text, revision bigint, numbers int[]);
+-- an accept that goes with a settlement of the same batch
+CREATE TYPE {companion} AS (n int, settlement int);
 CREATE TYPE {idempotency} AS (
     n int, key bytea, body_hash bytea, status bigint, answer bytea, expires_at bigint
 );
@@ -98,6 +100,9 @@ BEGIN
     )
     SELECT coalesce(array_agg(n), '{}') INTO kept FROM written;
     IF cardinality(kept) < cardinality(settlements) THEN
+        -- the accepts of this batch that go with one of these are left out
+        PERFORM set_config('tenterhook.lost', (
+            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept)), true);
         a.kind := 'lost';
         FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept) LOOP
             a.n := number;
@@ -177,8 +182,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {accept}(
-    again boolean, plans {plan}[], answered {idempotency}[], answered_at bigint, event_ids {event_id}[],
-    keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
+    again boolean, plans {plan}[], companions {companion}[], answered {idempotency}[], answered_at bigint,
+    event_ids {event_id}[], keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
     -- whether any delivery has an order, and whether other nodes must be told what is due
     ordered boolean, tell boolean
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
@@ -205,6 +210,12 @@ BEGIN
         a.n := number;
         RETURN NEXT a;
     END LOOP;
+
+    IF cardinality(companions) > 0 THEN
+        refused := refused || ARRAY(
+            SELECT v.n FROM unnest(companions) AS v
+            WHERE v.settlement::text = ANY (string_to_array(current_setting('tenterhook.lost', true), ',')));
+    END IF;
 
     IF cardinality(answered) > 0 THEN
         -- the insertion is the lock: a node that is behind waits here for the answer of the one before

@@ -35,6 +35,10 @@ MIGRATIONS = [
         both="""
         CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
             WITHOUT ROWID;
+        INSERT INTO application (id, uid, revision, document) VALUES (
+            'app_000000000000000000000000001', 'operational-webhooks', 0, CAST('{"id": "app_000000000000000000000000001",
+            "uid": "operational-webhooks", "name": "Operational webhooks", "created_at": 0, "updated_at": 0}' AS BLOB)
+        );
         CREATE TABLE installation (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE endpoint (
@@ -85,6 +89,13 @@ MIGRATIONS = [
             expires_at INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+        CREATE TABLE task (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, app TEXT, parameters BLOB NOT NULL, state TEXT NOT NULL, reached TEXT,
+            data BLOB NOT NULL, error TEXT, tries INTEGER NOT NULL, created_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL, lease INTEGER NOT NULL, due_at INTEGER
+        ) WITHOUT ROWID;
+        CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX task_ended ON task (updated_at) WHERE due_at IS NULL;
         CREATE TABLE sweep (app TEXT PRIMARY KEY, messages TEXT NOT NULL, received TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE retired (app TEXT PRIMARY KEY) WITHOUT ROWID;
         """,
@@ -114,6 +125,7 @@ MIGRATIONS = [
         CREATE UNIQUE INDEX received_id ON received (app, id);
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
         """,
         postgres="""
         CREATE TABLE message (
@@ -143,6 +155,7 @@ MIGRATIONS = [
         ) PARTITION BY RANGE (id);
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
         CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
         CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);
