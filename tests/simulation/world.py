@@ -18,7 +18,7 @@ from tenterhook.clock import MILLISECOND, MINUTE, SECOND
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import DeliveryInFlight, NotFound, StoreUnavailable
+from tenterhook.errors import DeliveryInFlight, NotFound, OutcomeUnknown, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Attempt, Delivery, Endpoint, Health, Message, Signal
 from tenterhook.observe import Instrument
@@ -195,8 +195,8 @@ class World:
         deliveries = node.worker.plan(message, endpoints, now)
         try:
             accepted = await node.committer.accept(Accept(message, deliveries))
-        except StoreUnavailable:
-            node.worker.planned(message, deliveries, (), stored=False)
+        except StoreUnavailable as error:
+            node.worker.planned(message, deliveries, (), stored=None if isinstance(error, OutcomeUnknown) else False)
             self.refused.add(message.id)
         else:
             node.worker.planned(message, deliveries, accepted.waiting, stored=True)
