@@ -22,6 +22,7 @@ from tenterhook.errors import (
     InvalidPayload,
     MissingPayload,
     NotFound,
+    OutcomeUnknown,
     OutdatedPlan,
     SignatureRefused,
     TooLarge,
@@ -185,11 +186,14 @@ class Hub:
     ) -> Accepted:
         endpoints = _wanting(entry, message)
         deliveries = self.worker.plan(message, endpoints, now)
-        stored = False
+        stored: bool | None = False
         waiting: tuple[str, ...] = ()
         try:
             accepted = await self._committer.accept(Accept(message, deliveries, received, remember, entry.revision))
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
+        except OutcomeUnknown:
+            stored = None
+            raise
         finally:
             self.worker.planned(message, deliveries, waiting, stored)
         if stored:

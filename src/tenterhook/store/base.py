@@ -87,7 +87,8 @@ class Accepted(Struct, frozen=True):
 class Settlement(Struct, frozen=True):
     """The result of an attempt, or a hand-back without one (`attempt` None).
 
-    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` is the record that
+    It is written only if the delivery still holds `lease`; the attempt is kept in any case. What has been written already,
+    by a commit whose answer was lost, is answered alike and has no effect again. `health` is the record that
     the attempt made out of `before`, None leaves the record alone; other nodes may have written meanwhile, so the two
     are merged into what is stored (`engine.breaker.merged`). `disable` is a reason to switch the endpoint off.
     `next_lease` and `next_until` lease the next delivery of a FIFO line whose head has ended.

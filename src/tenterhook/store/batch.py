@@ -12,7 +12,7 @@ from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
-from tenterhook.store.lines import line_up, promote
+from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
@@ -82,18 +82,27 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
     attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
     insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
     lost = _release_leases(db, [s for _, s in items], careful)
+    repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s)}
     kept = [s for _, s in items if id(s) not in lost]
     health = _merge_health(db, [s for s in kept if s.health is not None])
     for s in kept:
         if s.disable is not None:
             _disable(db, s)
     for n, s in items:
-        if id(s) in lost:
+        if id(s) in lost - repeated:
             done[n] = Settled(False)
             continue
         ended = s.delivery.order_key is not None and s.delivery.due_at is None
-        promoted = run(db, promote(s)) if ended else None
-        done[n] = Settled(True, promoted, None if s.health is None else health[s.delivery.endpoint])
+        promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
+        done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
+
+
+def _is_written(db: sqlite3.Connection, s: Settlement) -> bool:
+    """Whether an earlier commit of it was kept: it is answered alike, and has no effect again."""
+    d = s.delivery
+    text = "SELECT state, due_at, lease, attempts FROM delivery WHERE message = ? AND endpoint = ?"
+    found: Row | None = db.execute(text, (d.message, d.endpoint)).fetchone()
+    return found == (d.state.value, d.due_at, d.lease, d.attempts)
 
 
 def _merge_health(db: sqlite3.Connection, settlements: list[Settlement]) -> dict[str, Health]:

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
-from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from tenterhook.store import postgres_partitions, postgres_schema
 from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
@@ -140,6 +140,7 @@ class PostgresStore(SharedVerbs):
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
         batch = Batch(work, self._tell)
+        doubt = False
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
@@ -148,35 +149,35 @@ class PostgresStore(SharedVerbs):
                 if tries == _TRIES:
                     raise
                 batch = Batch(work, self._tell, again=True)
+            except _Cut as cut:
+                doubt = True
+                if tries == _TRIES or isinstance(cut.cause, TimeoutError):
+                    raise self._meaning(cut.cause, doubt) from cut.cause
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
-                lost = self._committing is None
-                if tries < _TRIES and worth_retrying(error):
-                    continue
-                if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # whether it was kept is not known
-                    batch = Batch(work, self._tell, again=True)
-                    continue
-                raise self._meaning(error) from error
+                if tries == _TRIES or not worth_retrying(error):
+                    raise self._meaning(error, doubt) from error
         raise AssertionError
 
     async def _fetch(self, batch: Batch) -> list[Any]:
         async with self._one_at_a_time:
-            return await self._round_trip(batch)
+            if self._committing is None or self._committing.is_closed():
+                self._committing = None
+                self._committing = await self._connect(_COMMITTING)
+            return await self._round_trip(self._committing, batch)
 
-    async def _round_trip(self, batch: Batch) -> list[Any]:
-        if self._committing is None or self._committing.is_closed():
-            self._committing = None
-            self._committing = await self._connect(_COMMITTING)
+    async def _round_trip(self, connection: Session, batch: Batch) -> list[Any]:
         asked = steady()
         try:
-            found = await self._committing.fetch(
-                batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS
-            )
+            found = await connection.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS)
         except BaseException as error:
-            if not isinstance(error, asyncpg.PostgresError | ValueError) or self._committing.is_closed():
-                self._committing.terminate()
-                self._committing = None
-            raise
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+                raise
+            connection.terminate()
+            self._committing = None
+            if not isinstance(error, Exception) or not is_unavailable(error):
+                raise
+            raise _Cut(error) from error
         self._remote.read(asked, steady(), clock_of(found))
         return found
 
@@ -215,11 +216,13 @@ class PostgresStore(SharedVerbs):
         except Exception as error:
             raise self._meaning(error) from error
 
-    def _meaning(self, error: Exception) -> Exception:
-        """The same error, or StoreUnavailable for what is the database's."""
+    def _meaning(self, error: Exception, doubt: bool = False) -> Exception:
+        """The same error, or StoreUnavailable for what is the database's; with a `doubt` it may have been done."""
         if not is_unavailable(error):
             return error
         log.error("database error: %s", _words(error))
+        if doubt:
+            return OutcomeUnknown(f"the database did not answer ({_words(error)}): this may have been accepted, or not")
         return StoreUnavailable(f"the database cannot be used right now ({_words(error)}): nothing was accepted")
 
     async def recover(self, now: int) -> int:
@@ -272,6 +275,14 @@ async def _as_it_was(connection: Session) -> None:
     """Verbs leave nothing in a session, unless one was cut off in its transaction: to reset it costs a round trip."""
     if connection.is_in_transaction():
         await connection.reset()
+
+
+class _Cut(Exception):
+    """The connection ended between a statement and its answer, because of `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 async def _in_time(connection: Connection, reading: Coroutine[Any, Any, T]) -> T:
