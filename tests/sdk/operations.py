@@ -108,7 +108,6 @@ NOT_YET = frozenset(
         "message.poller.consumer_seek",
         "message.poller.poll",
         "message_attempt.expunge_content",
-        "message_attempt.list_attempted_messages",
         "operational_webhook.endpoint.create",
         "operational_webhook.endpoint.delete",
         "operational_webhook.endpoint.get",

@@ -22,6 +22,7 @@ from tenterhook.store.base import (
     AttemptFilter,
     Cursor,
     Cutoff,
+    DeliveryFilter,
     Found,
     Loaded,
     MessageFilter,
@@ -151,6 +152,11 @@ class SharedVerbs:
 
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         return await self._read(history.list_deliveries, app, message)
+
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        return await self._read(search.search_deliveries, app, endpoint, cursor, wanted)
 
     async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
         return await self._write(history.request_attempt, app, message, endpoint, now, lifetime)
