@@ -9,8 +9,9 @@ import pytest
 
 from tenterhook.clock import DAY, MINUTE
 from tenterhook.ids import IdMaker
+from tenterhook.model import State
 from tenterhook.store import history, retention, search
-from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, MessageFilter
+from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.sqlite_run import _answer
@@ -67,6 +68,9 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
         search.search_attempts(app.id, page, AttemptFilter(ok=True, statuses=(0, 100)), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(ok=False, of=named), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(of=named), message, endpoint.id),
+        search.search_deliveries(
+            app.id, endpoint.id, page, DeliveryFilter(states=(State.FAILED,), tried=True, of=named)
+        ),
         retention.overdue([expiring, forgetting]),
         retention.expire(expiring, "", 9, False),
         retention.expire(expiring, "req_", 9, False),

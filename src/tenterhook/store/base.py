@@ -25,6 +25,7 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
+    State,
     Task,
     TaskState,
     Token,
@@ -247,6 +248,17 @@ class AttemptFilter(Struct, frozen=True, kw_only=True):
 ANY_ATTEMPT = AttemptFilter()
 
 
+class DeliveryFilter(Struct, frozen=True, kw_only=True):
+    """Which messages at an endpoint to find: those whose delivery stands in one of the states (none: in any).
+
+    `tried` tells those that were attempted from those that were not, None takes both.
+    """
+
+    states: tuple[State, ...] = ()
+    tried: bool | None = None
+    of: MessageFilter = ANY_MESSAGE
+
+
 class Found(Struct, Generic[T], frozen=True):
     """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
 
@@ -457,6 +469,11 @@ class Store(Protocol):
 
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         """All deliveries of a message, by endpoint id."""
+
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        """What was planned for an endpoint, each with its message; by message id."""
 
     async def request_attempt(
         self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool

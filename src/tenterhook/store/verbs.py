@@ -27,6 +27,7 @@ from tenterhook.store.base import (
     Cursor,
     Cutoff,
     DeliveryCounts,
+    DeliveryFilter,
     Found,
     Lapsing,
     Loaded,
@@ -164,6 +165,11 @@ class SharedVerbs:
 
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         return await self._read(history.list_deliveries, app, message)
+
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        return await self._read(search.search_deliveries, app, endpoint, cursor, wanted)
 
     async def request_attempt(
         self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
