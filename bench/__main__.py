@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    api,
     comparison,
     growth,
     inbound,
@@ -49,6 +50,8 @@ class Scenario(NamedTuple):
 SCENARIOS: dict[str, Scenario] = {
     "throughput": Scenario(throughput.run),
     "latency": Scenario(latency.run),
+    "api": Scenario(api.run),
+    "wide": Scenario(api.wide),
     "inbound": Scenario(inbound.run),
     "isolation": Scenario(isolation.run),
     "growth": Scenario(growth.run, longest=1_800),

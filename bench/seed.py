@@ -75,6 +75,30 @@ async def _application(store: Store, urls: Sequence[str]) -> list[str]:
     return [endpoint.id for endpoint in endpoints]
 
 
+async def seed_wide(database: Database, endpoints: int, matching: int, url: str) -> str:
+    """An application with many endpoints at one URL, of which `matching` want the event type of `load.publish`; one of
+    the others.
+    """
+    now, ids, given = SystemClock().now(), IdMaker(), load({}, environment(database), {})
+    store = await databases.open_store(given, exclusive=True)
+    await _application(store, [])
+    await store.close()
+    vault = databases.open_vault(given, database.folder / "bench.db")
+    every = endpoints // matching
+    made = [
+        Endpoint(
+            id=ids.new(PREFIXES["endpoint"], now), app=APP, url=url, secrets=(SIGNING,), created_at=now, updated_at=now,
+            event_types=("invoice.paid" if n % every == 0 else f"other.{n % every}",),
+        )
+        for n in range(endpoints)
+    ]  # fmt: skip
+    async with database.filling() as fill:
+        for n in range(0, endpoints, _AT_ONCE):
+            page = [rows.endpoint_row(endpoint, vault) for endpoint in made[n : n + _AT_ONCE]]
+            await fill("endpoint", f"id, app, uid, {rows.ENDPOINT}", page)
+    return made[1].id
+
+
 async def seed_source(database: Database, url: str) -> None:
     """A GitHub source whose webhooks go to one endpoint."""
     store = await _store(database)

@@ -10,10 +10,9 @@ from tenterhook.engine import breaker
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
-from tenterhook.store import rows
+from tenterhook.store import rows, sqlite_answers
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.lines import line_up, promote, promoted_by
-from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_run import chunks, insert, run, tuples
@@ -160,8 +159,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> No
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
     insert(db, "received", rows.RECEIVED, [rows.received_row(r) for r in received])
     insert(db, "received_key", rows.RECEIVED_KEY, [rows.received_key_row(r) for r in received if rows.is_keyed(r)])
-    answers = [rows.remember_row(a.remember) for _, a in fresh if a.remember is not None]
-    insert(db, "idempotency", rows.REMEMBER, answers, REMEMBER_AGAIN)
+    sqlite_answers.add(db, [a.remember for _, a in fresh if a.remember is not None])
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
@@ -191,12 +189,11 @@ def _without_remembered(db: sqlite3.Connection, items: Accepts, done: dict[int, 
     made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
     if not made_at:
         return items
-    text = f"SELECT {rows.REMEMBER} FROM idempotency WHERE key IN ({listed(len(made_at))})"
     # an expired answer may still be there until it is pruned
     known = {
         key: Remembered(*answer)
-        for key, *answer, expires_at in db.execute(text, list(made_at))
-        if expires_at > made_at[key]
+        for key, *answer, expires_at in sqlite_answers.known(db, list(made_at))
+        if key in made_at and expires_at > made_at[key]
     }
     fresh, seen = [], set[bytes]()
     for n, a in items:

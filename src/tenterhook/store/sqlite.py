@@ -14,8 +14,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
-from tenterhook.store import batch, history
-from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store import batch, history, sqlite_answers
+from tenterhook.store.base import Counts, Done, Hint, Remembered, Store, Swept, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
@@ -143,6 +143,7 @@ class SqliteStore(SharedVerbs):
                 undo.callback(store._db.close)
                 store._lock = lock
                 migrate(store._db)
+                sqlite_answers.prepare(store._db)
                 if exclusive and not inline:
                     store._checkpoint_beside()
             except (sqlite3.Error, OSError) as error:
@@ -207,6 +208,14 @@ class SqliteStore(SharedVerbs):
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
         return await self._transaction(batch.commit, work)
+
+    async def recall(self, key: bytes, now: int) -> Remembered | None:
+        """By the writer: only its connection knows what was answered lately."""
+        return await self._transaction(sqlite_answers.recall, key, now)
+
+    async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
+        answers = await self._transaction(sqlite_answers.prune, now, limit)
+        return answers + await super().prune(now, rejections_kept, limit)
 
     async def recover(self, now: int) -> int:
         return await self._write(history.recover, now)
