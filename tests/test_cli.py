@@ -24,7 +24,19 @@ from tenterhook.cli import main
 from tenterhook.settings import SETTINGS, Setting
 
 TIMEOUT = 30
-COMMANDS = ["", "serve", "send", "check", "demo", "version", "token", "token create", "token list", "token revoke"]
+COMMANDS = [
+    "",
+    "serve",
+    "send",
+    "check",
+    "copy",
+    "demo",
+    "version",
+    "token",
+    "token create",
+    "token list",
+    "token revoke",
+]
 ADMIN = "an-admin-token-of-the-tests"
 FILE = """\
 [[application]]

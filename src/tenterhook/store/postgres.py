@@ -14,10 +14,11 @@ import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, StoreUnavailable
-from tenterhook.store import postgres_schema
+from tenterhook.store import postgres_nodes, postgres_schema
 from tenterhook.store.base import Counts, Done, Hint, Store, Work
+from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
-from tenterhook.store.postgres_run import CHANNEL, Pool, Session, is_unavailable, run, worth_retrying
+from tenterhook.store.postgres_run import CHANNEL, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -33,7 +34,7 @@ _CLOCK_READINGS = 5
 _HEARTBEAT = 5 * SECOND
 _FIRST_WAIT = 50 * MILLISECOND
 
-_COMMON = {"search_path": postgres_schema.SCHEMA, "application_name": "tenterhook", "jit": "off"}
+_COMMON = {"search_path": postgres_schema.SCHEMA, "application_name": postgres_nodes.NAME, "jit": "off"}
 _COMMITTING = {
     # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
     "enable_seqscan": "off",
@@ -66,7 +67,7 @@ class PostgresStore(SharedVerbs):
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
         """Connect and bring the schema up to date. Without a `worker` this node tells the others what is due.
 
-        Raises StoreUnavailable, SchemaMismatch, ConfigurationError.
+        Raises StoreUnavailable, SchemaMismatch, ConfigurationError; the first also while the database is being copied.
         """
         store = cls(url, vault, tell=not worker)
         try:
@@ -86,13 +87,14 @@ class PostgresStore(SharedVerbs):
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            raise StoreUnavailable(f"cannot open the database: {_words(error)}") from error
+            raise StoreUnavailable(f"cannot open the database: {words(error)}") from error
         return store
 
     async def _prepare(self) -> None:
         connection = await self._connect({})
         try:
             await postgres_schema.prepare(connection, self._vault)
+            await run(connection, refuse_unfinished())
             if await connection.fetchval("SHOW synchronous_commit") == "off":
                 # an answer must not be given before the commit is on the disk, whatever the server's default is
                 self._durable = {"synchronous_commit": "on"}
@@ -106,6 +108,11 @@ class PostgresStore(SharedVerbs):
         connection: Session = await asyncpg.connect(
             self._url, timeout=CONNECT_SECONDS, server_settings={**_COMMON, **self._durable, **settings}
         )
+        try:
+            await postgres_nodes.take_part(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:
@@ -176,8 +183,8 @@ class PostgresStore(SharedVerbs):
         """The same error, or StoreUnavailable for what is the database's."""
         if not is_unavailable(error):
             return error
-        log.error("database error: %s", _words(error))
-        return StoreUnavailable(f"the database cannot be used right now ({_words(error)}): nothing was accepted")
+        log.error("database error: %s", words(error))
+        return StoreUnavailable(f"the database cannot be used right now ({words(error)}): nothing was accepted")
 
     async def recover(self, now: int) -> int:
         return 0
@@ -229,11 +236,6 @@ async def _hang_up(connection: Session) -> None:
     with suppress(Exception):
         await connection.close(timeout=1)
     connection.terminate()
-
-
-def _words(error: BaseException) -> str:
-    """An error on one line; some have no text of their own."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _: type[Store] = PostgresStore

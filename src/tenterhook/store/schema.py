@@ -3,7 +3,7 @@
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
 encrypted. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
 small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
-acceptance to success never enters `delivery_lapse`.
+acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
 
 Tables are written in the words of SQLite and translated for PostgreSQL. The history (messages, attempts, received
 requests) has its own text for each, because PostgreSQL keeps it in parts by time: an id begins with its instant, so a
@@ -80,6 +80,8 @@ MIGRATIONS = [
             expires_at INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+        CREATE TABLE copying (name TEXT PRIMARY KEY, source TEXT NOT NULL, copied INTEGER NOT NULL, after BLOB)
+            WITHOUT ROWID;
         """,
         sqlite="""
         CREATE TABLE message (
