@@ -36,8 +36,8 @@ format: $(VENV)/.dev
 openapi: $(VENV)/.run  ## docs/openapi.json, from the table of operations
 	@$(BIN)/python -m tenterhook.api > docs/openapi.json
 
-bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.bench  ## throughput, latency, isolation, growth, memory, kill -9; a table and bench/results.json (DATABASE=postgres for the other one)
+	@$(BIN)/python -m bench $(if $(DATABASE),--database $(DATABASE))
 
 requirements:  ## lock requirements/*.in again, with hashes (needs uv)
 	@for name in dev run bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -45,7 +45,7 @@ requirements:  ## lock requirements/*.in again, with hashes (needs uv)
 		-o requirements/$$name.txt; done
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis bench/results.json tests/sdk/node_modules
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Tenterhook needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python)"; exit 1; }

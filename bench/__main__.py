@@ -1,8 +1,8 @@
-"""Measures a server against what it promises: one node, SQLite, default settings, everything on this machine.
+"""Measures servers against what they promise: default settings, database, publisher and receiver on this machine.
 
-    python -m bench [NAME …] [--quick] [--json FILE]
+    python -m bench [NAME …] [--database sqlite|postgres] [--quick] [--json FILE]
 
-Without names every scenario runs. The table says what falls short; the exit code is 1 only for an error.
+Without names every scenario of the database runs. The table says what falls short; the exit code is 1 only for an error.
 """
 
 import argparse
@@ -14,35 +14,45 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import comparison, growth, inbound, isolation, kill, latency, memory, report, throughput
+from bench import comparison, growth, inbound, isolation, kill, latency, memory, nodes, report, throughput
+from bench.databases import KINDS, Bench
 from bench.harness import ROOT, Failed, disk, filesystem
 
-SCENARIOS: dict[str, Callable[[bool], Awaitable[report.Found]]] = {
-    "throughput": throughput.run,
-    "latency": latency.run,
-    "inbound": inbound.run,
-    "isolation": isolation.run,
-    "growth": growth.run,
-    "memory": memory.run,
-    "kill": kill.run,
-    "clients": comparison.run,
+
+class Scenario(NamedTuple):
+    """`longest` is what it may take (s), `kinds` the databases it is for."""
+
+    run: Callable[[Bench], Awaitable[report.Found]]
+    longest: int = 300
+    kinds: tuple[str, ...] = KINDS
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "throughput": Scenario(throughput.run),
+    "latency": Scenario(latency.run),
+    "inbound": Scenario(inbound.run),
+    "isolation": Scenario(isolation.run),
+    "growth": Scenario(growth.run, longest=1_800),
+    "memory": Scenario(memory.run, longest=600),
+    "kill": Scenario(kill.run, longest=600),
+    "nodes": Scenario(nodes.run, kinds=("postgres",)),
+    "clients": Scenario(comparison.run, kinds=("sqlite",)),
 }
 WIDTH = 100
-LONGEST = 300
-"""What one scenario may take (s)."""
 
 
-async def measure(name: str, quick: bool, console: Console) -> tuple[report.Outcome, tuple[Table, ...]]:
+async def measure(name: str, bench: Bench, console: Console) -> tuple[report.Outcome, tuple[Table, ...]]:
     """One scenario; whatever goes wrong in it is its outcome."""
     begun = time.perf_counter()
     try:
-        async with asyncio.timeout(LONGEST):
-            found = await SCENARIOS[name](quick)
+        async with asyncio.timeout(SCENARIOS[name].longest):
+            found = await SCENARIOS[name].run(bench)
     except Exception as error:
         error = _innermost(error)
         console.print(
@@ -59,24 +69,24 @@ def _innermost(error: Exception) -> Exception:
     return error
 
 
-async def run(names: list[str], quick: bool, results: Path) -> int:
+async def run(names: list[str], bench: Bench, results: Path) -> int:
     """The exit code."""
     progress, out = Console(stderr=True, highlight=False), Console(highlight=False)
     if not out.is_terminal:
         out.width = WIDTH
     where = disk()
-    about = report.machine(where, filesystem(where))
+    about = report.machine(where, filesystem(where), await bench.version())
     progress.print(*(f"{name} {value}" for name, value in about.items()), sep=", ", markup=False)
     outcomes: list[report.Outcome] = []
     tables: list[Table] = []
     for number, name in enumerate(names, 1):
         progress.print(f"[{number}/{len(names)}] {name} …", markup=False)
         gc.collect()
-        outcome, more = await measure(name, quick, progress)
+        outcome, more = await measure(name, bench, progress)
         progress.print(f"    {outcome.seconds:.0f} s", markup=False)
         outcomes.append(outcome)
         tables += more
-        report.write(results, about, quick, outcomes)
+        report.write(results, about, bench.quick, outcomes)
     report.show(out, outcomes)
     for table in tables:
         out.print(table)
@@ -93,20 +103,25 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; all without one")
     parser.add_argument(
+        "--database", choices=KINDS, default=KINDS[0], help=f"what servers store in; {KINDS[0]} without"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="a second or two of each: shows that it runs, not how fast"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", default=ROOT / "bench" / "results.json", help="the results"
     )
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in SCENARIOS]
+    scenarios = [name for name, scenario in SCENARIOS.items() if options.database in scenario.kinds]
+    unknown = [name for name in options.names if name not in scenarios]
     if unknown:
-        parser.error(f"there is no scenario {unknown[0]!r}: take {', '.join(SCENARIOS)}")
+        parser.error(f"on {options.database} there is no scenario {unknown[0]!r}: take {', '.join(scenarios)}")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
     signal.signal(signal.SIGTERM, _interrupt)
     gc.disable()  # a pause of this process would be measured as one of the server
     try:
-        return uvloop.run(run(options.names or list(SCENARIOS), options.quick, options.json))
+        with Bench(options.database, quick=options.quick) as bench:
+            return uvloop.run(run(options.names or scenarios, bench, options.json))
     except Failed as error:
         print(error, file=sys.stderr)
         return 1

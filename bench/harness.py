@@ -4,14 +4,15 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.load import TOKEN, headers
 from bench.peer import Client, request
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 LOG_LINES = 40
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IN_MEMORY = ("tmpfs", "ramfs")
+_MASTER_KEY = secrets.token_urlsafe(48)
 
 
 class Failed(Exception):
@@ -59,11 +61,33 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def environment(where: Path, **settings: str) -> dict[str, str]:
-    """The settings of a server on the database in `where`."""
+Fill = Callable[[str, str, Sequence[Sequence[Any]]], Awaitable[None]]
+"""Writes rows: table, columns, rows."""
+
+
+class Database(Protocol):
+    """What servers under test work on; `folder` is for what they leave beside it."""
+
+    folder: Path
+    url: str
+
+    async def rows(self, text: str) -> list[tuple[Any, ...]]:
+        """What a query finds, beside the servers."""
+
+    async def used(self) -> dict[str, float]:
+        """Its `stored_bytes`; with processes of its own also what it has used until now: `database_cpu_us`, `wal_bytes`
+        and `commits`."""
+
+    def filling(self) -> AbstractAsyncContextManager[Fill]:
+        """A way to write many rows quickly, before servers use it."""
+
+
+def environment(database: Database, **settings: str) -> dict[str, str]:
+    """The settings of a server on the database."""
     return {
         "TENTERHOOK_ADMIN_TOKEN": TOKEN,
-        "TENTERHOOK_DATABASE": f"sqlite:///{where}/bench.db",
+        "TENTERHOOK_DATABASE": database.url,
+        "TENTERHOOK_SECRET": _MASTER_KEY,
         "TENTERHOOK_ALLOW_NETWORKS": "127.0.0.0/8",
         "TENTERHOOK_PORT": "0",
         **{f"TENTERHOOK_{name.upper()}": value for name, value in settings.items()},
@@ -73,16 +97,16 @@ def environment(where: Path, **settings: str) -> dict[str, str]:
 class Child:
     """A Python module that runs in a process of its own; its standard error goes to a log file."""
 
-    def __init__(self, where: Path, module: str, *arguments: str, **settings: str) -> None:
-        self.where, self.log = where, where / "server.log"
+    def __init__(self, database: Database, module: str, *arguments: str, **settings: str) -> None:
+        self.log = database.folder / "server.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TENTERHOOK_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", str(ROOT / "bench" / "child.py"), str(os.getpid()), module, *arguments],
-                env=inherited | {"PYTHONPATH": str(ROOT)} | environment(where, **settings),
+                env=inherited | {"PYTHONPATH": str(ROOT)} | environment(database, **settings),
                 stdout=subprocess.PIPE,
                 stderr=log,
-                cwd=where,
+                cwd=database.folder,
             )
 
     async def line(self) -> Any:
@@ -141,9 +165,12 @@ class Server(Child):
     port: int
 
     @classmethod
-    async def start(cls, where: Path, **settings: str) -> "Server":
-        """A server that listens; settings beyond those of every benchmark by name. Raises Failed."""
-        server = cls(where, "tenterhook", "serve", "--json", **settings)
+    async def start(cls, database: Database, module: str = "tenterhook", **settings: str) -> "Server":
+        """A server that listens; settings beyond those of every benchmark by name. Raises Failed.
+
+        `module` runs the program in some way of its own.
+        """
+        server = cls(database, module, "serve", "--json", **settings)
         try:
             server.port = int((await server.line())["url"].rpartition(":")[2])
         except BaseException:
@@ -183,14 +210,9 @@ async def watched(child: Child) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def running(where: Path | None = None, **settings: str) -> AsyncIterator[tuple[Server, "Rest"]]:
-    """A server on the database in `where`, else on an empty one, and a way to talk to it. Raises Failed."""
-    if where is None:
-        with folder() as fresh:
-            async with running(fresh, **settings) as both:
-                yield both
-        return
-    server = await Server.start(where, **settings)
+async def running(database: Database, **settings: str) -> AsyncIterator[tuple[Server, "Rest"]]:
+    """A server on the database, and a way to talk to it. Raises Failed."""
+    server = await Server.start(database, **settings)
     async with watched(server):
         client = await Client(server.port).open()
         try:

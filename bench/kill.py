@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import json
 import re
-import sqlite3
 import time
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from statistics import median
 
-from bench.harness import Rest, Server, folder, watched
+from bench.databases import Bench
+from bench.harness import Database, Rest, Server, watched
 from bench.load import publish, until
 from bench.peer import Client, Receiver, listen
 from bench.report import Check, Found, fact
@@ -28,7 +27,10 @@ LIFE = (0.05, 0.35)
 """How long a server lives once it answers (s)."""
 
 SETTINGS = {"retry_schedule": ",".join(["200ms"] * 100), "log_level": "warning"}
-_ID = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
+LEASES = {"sqlite": {}, "postgres": {"delivery_timeout": "1s", "lease": "11s"}}
+"""On PostgreSQL what a killed server had in flight waits for the end of its lease: here for not longer than needed."""
+
+ID = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
 
 
 class Ledger:
@@ -45,7 +47,7 @@ class Ledger:
         self.connections = 0
 
     def on_request(self, head: bytes, body: bytes) -> None:
-        found = _ID.search(head)
+        found = ID.search(head)
         assert found is not None
         self.arrived.setdefault(found[1].decode(), []).append(self.life)
 
@@ -90,19 +92,21 @@ class Counted(Receiver):
         self._ledger.connections -= 1
 
 
-def leased(path: Path) -> set[str]:
-    """The messages that the killed process had in flight; a read-only connection leaves the file as it is."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return {row[0] for row in db.execute("SELECT message FROM delivery WHERE state = 'leased' AND due_at > 0")}
-    finally:
-        db.close()
+async def leased(database: Database) -> set[str]:
+    """The messages that killed processes had in flight."""
+    found = await database.rows("SELECT message FROM delivery WHERE state = 'leased' AND due_at IS NOT NULL")
+    return {message for (message,) in found}
 
 
-async def one_life(where: Path, ledger: Ledger, raw: bytes, span: float) -> float:
+async def settled(database: Database) -> bool:
+    """Whether every delivery has ended, and is on record."""
+    return not (await database.rows("SELECT 1 FROM delivery WHERE due_at IS NOT NULL LIMIT 1"))
+
+
+async def one_life(database: Database, settings: dict[str, str], ledger: Ledger, raw: bytes, span: float) -> float:
     """Start, serve for `span` seconds under load, kill; how long the start took."""
     begun = time.perf_counter()
-    server = await Server.start(where, **SETTINGS)
+    server = await Server.start(database, **settings)
     took = time.perf_counter() - begun
     try:
         ledger.client = await Client(server.port, PUBLISHERS).open()
@@ -113,36 +117,37 @@ async def one_life(where: Path, ledger: Ledger, raw: bytes, span: float) -> floa
     finally:
         ledger.up.clear()
         server.kill()
-    ledger.in_flight.append(leased(where / "bench.db"))
+    ledger.in_flight.append(await leased(database))
     await until(lambda: not ledger.connections, 5, "the end of the killed server's connections")
     ledger.life += 1
     return took
 
 
-async def run(quick: bool) -> Found:
+async def run(bench: Bench) -> Found:
     """200 lives of a server, and a last one in which everything must arrive."""
-    kills, rng, ledger = 3 if quick else KILLS, Random(SEED), Ledger()
+    kills, rng, ledger = 3 if bench.quick else KILLS, Random(SEED), Ledger()
+    settings = SETTINGS | LEASES[bench.kind]
     sink, port = await listen(lambda: Counted(ledger))
-    with folder() as where:
-        raw = publish(await _prepare(where, port))
+    async with bench.fresh() as database:
+        raw = publish(await _prepare(database, settings, port))
         publishers = [asyncio.create_task(ledger.publisher(raw)) for _ in range(PUBLISHERS)]
-        starts = [await one_life(where, ledger, raw, rng.uniform(*LIFE)) for _ in range(kills)]
+        starts = [await one_life(database, settings, ledger, raw, rng.uniform(*LIFE)) for _ in range(kills)]
         ledger.closing = True
         ledger.up.set()
         await asyncio.wait(publishers, timeout=5)
         for publisher in publishers:
             publisher.result()
-        server = await Server.start(where, **SETTINGS)
+        server = await Server.start(database, **settings)
         async with watched(server):
             with contextlib.suppress(RuntimeError):
                 await until(lambda: not ledger.lost, 30)
-            await until(lambda: not leased(where / "bench.db"), 30, "an end of all deliveries")
+            await until(lambda: settled(database), 30, "an end of all deliveries")
     sink.close()
     return _found(ledger, kills, starts)
 
 
-async def _prepare(where: Path, port: int) -> str:
-    server = await Server.start(where, **SETTINGS)
+async def _prepare(database: Database, settings: dict[str, str], port: int) -> str:
+    server = await Server.start(database, **settings)
     async with watched(server):
         client = await Client(server.port, 1).open()
         app = await Rest(client).app({"url": f"http://127.0.0.1:{port}/hook"})

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from bench.peer import Client, request
 
@@ -81,13 +81,19 @@ async def closed_loop(client: Client, raw: bytes, seconds: float, at_once: int =
     return count
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60, what: str = "what was expected") -> None:
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60, what: str = "what was expected"
+) -> None:
     """Wait until `condition()` is true. Raises RuntimeError when it is not after `seconds`."""
     end = time.perf_counter() + seconds
-    while not condition():
+    while not await _told(condition()):
         if time.perf_counter() > end:
             raise RuntimeError(f"{what} did not come within {seconds:g} s")
         await asyncio.sleep(0.005)
+
+
+async def _told(answer: bool | Awaitable[bool]) -> bool:
+    return answer if isinstance(answer, bool) else await answer
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 
-from bench.harness import folder, running
+from bench.databases import Bench
+from bench.harness import running
 from bench.peer import Receiver, listen
 from bench.report import Found, at_most, fact
 from bench.seed import seed_due
@@ -20,27 +21,27 @@ def closed_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def peak(deliveries: int, urls: list[str], seconds: float) -> float:
+async def peak(bench: Bench, deliveries: int, urls: list[str], seconds: float) -> float:
     """The most memory (MiB) that a server had in its first `seconds` on such a backlog."""
-    with folder() as where:
-        await seed_due(where, deliveries, urls)
-        async with running(where) as (server, _):
+    async with bench.fresh() as database:
+        await seed_due(database, deliveries, urls)
+        async with running(database) as (server, _):
             await asyncio.sleep(seconds)
             return server.peak_mib()
 
 
-async def run(quick: bool) -> Found:
+async def run(bench: Bench) -> Found:
     """A server for 15 s on each of the two backlogs."""
-    deliveries, seconds = (10_000, 2) if quick else (DELIVERIES, 15)
+    deliveries, seconds = (10_000, 2) if bench.quick else (DELIVERIES, 15)
     received = 0
 
     def on_request(head: bytes, body: bytes) -> None:
         nonlocal received
         received += 1
 
-    dead = await peak(deliveries, [f"http://127.0.0.1:{closed_port()}/hook"], seconds)
+    dead = await peak(bench, deliveries, [f"http://127.0.0.1:{closed_port()}/hook"], seconds)
     sink, port = await listen(lambda: Receiver(on_request))
-    draining = await peak(deliveries, [f"http://127.0.0.1:{port}/{n}" for n in range(ENDPOINTS)], seconds)
+    draining = await peak(bench, deliveries, [f"http://127.0.0.1:{port}/{n}" for n in range(ENDPOINTS)], seconds)
     sink.close()
     return Found(
         (

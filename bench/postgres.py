@@ -1,8 +1,9 @@
 """PostgreSQL servers of our own, for tests and benchmarks: real ones, and none has to be installed or running.
 
-A server ends with the process that started it, however that ends.
+A server ends with the process that started it, however that ends, and leaves nothing behind.
 """
 
+import json
 import os
 import secrets
 import select
@@ -20,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from bench.harness import Failed, disk
-from bench.postgres_programs import hand_over, owner, programs, run
+from bench.postgres_programs import hand_over, litter, owner, programs, run
 
 ROLE = "tenterhook"
 """A role as users have it: it may create databases, owns the first one, and may do nothing else."""
@@ -93,6 +94,16 @@ class PostgresServer:
         """Where a client connects."""
         return f"postgresql://{role}:{self.password}@127.0.0.1:{self.port}/{database}"
 
+    def cpu_seconds(self) -> float:
+        """User and system time of all its processes, those that have ended too, since it started."""
+        own = self._postmaster.cpu_times()
+        total = float(own.user + own.system + own.children_user + own.children_system)
+        for child in self._postmaster.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                total += times.user + times.system
+        return total
+
     @property
     def pid(self) -> int:
         """The process that all others of the server are children of."""
@@ -105,20 +116,12 @@ class PostgresServer:
     def start(self) -> None:
         """Return when it accepts connections; after `kill`, when it has recovered. Raises Failed."""
         assert not self.running
-        options = [f"--{name}={value}" for name, value in {**self.settings, "port": str(self.port)}.items()]
+        settings = {**self.settings, "port": str(self.port)}
+        command = [programs() / "postgres", "-D", self._data, *(f"--{name}={settings[name]}" for name in settings)]
+        remove = json.dumps([str(folder) for folder in (self.folder, *litter())])
         with self.log.open("ab") as log:
             self._life = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    _SUPERVISE,
-                    owner(),
-                    _READY,
-                    programs() / "postgres",
-                    "-D",
-                    self._data,
-                    *options,
-                ],
+                [sys.executable, "-P", _SUPERVISE, owner(), _READY, remove, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

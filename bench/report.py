@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -41,11 +40,17 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-def at_most(name: str, measured: float, bar: float, unit: str) -> Check:
+def at_most(name: str, measured: float, bar: float | None, unit: str) -> Check:
+    """Without a bar it is a fact."""
+    if bar is None:
+        return fact(name, measured, unit)
     return Check(name, f"≤ {bar:g} {unit}", f"{shown(measured)} {unit}", measured <= bar)
 
 
-def at_least(name: str, measured: float, bar: float, unit: str) -> Check:
+def at_least(name: str, measured: float, bar: float | None, unit: str) -> Check:
+    """Without a bar it is a fact."""
+    if bar is None:
+        return fact(name, measured, unit)
     return Check(name, f"≥ {bar:g} {unit}", f"{shown(measured)} {unit}", measured >= bar)
 
 
@@ -71,7 +76,7 @@ def fsync_ms(where: Path) -> float:
     return round(median(took), 3)
 
 
-def machine(where: Path, filesystem: str) -> dict[str, str | float]:
+def machine(where: Path, filesystem: str, database: str) -> dict[str, str | float]:
     """What the figures depend on; `load` is what others ran on the machine when it began."""
     model = next(
         (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
@@ -81,7 +86,7 @@ def machine(where: Path, filesystem: str) -> dict[str, str | float]:
         "processor": model or platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "database": database,
         "filesystem": filesystem,
         "fsync_ms": fsync_ms(where),
         "load": round(os.getloadavg()[0], 2),

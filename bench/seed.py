@@ -1,17 +1,16 @@
-"""Databases that took weeks to grow, in a minute.
+"""Databases that took weeks to grow, in minutes.
 
-Objects are created through the store. History goes straight into the tables, by the package's own row functions and
-multi-row inserts, without fsync, in the order of its ids as it would have grown; the file is then as after a clean stop.
+Objects are created through the store. History goes straight into the tables, by the package's own row functions and in
+the order of its ids, as it would have grown.
 """
 
-import asyncio
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 from msgspec import Struct
 
-from bench.harness import environment
+from bench.harness import Database, environment
 from bench.load import PAYLOAD
 from bench.parts import REQUEST_HEAD, RESPONSE_HEAD
 from tenterhook import databases
@@ -35,14 +34,16 @@ from tenterhook.model import (
 from tenterhook.settings import load
 from tenterhook.store import rows
 from tenterhook.store.base import Store
-from tenterhook.store.sqlite import connect
-from tenterhook.store.sqlite_run import insert
 
 APP = "app_benchseed"
 SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
 SOURCE_SECRET = "It's a Secret to Everybody"
 SIGNING = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+DAYS = 30
+"""How far a history goes back."""
+
 _AT_ONCE = 1_280
+_TOLD_EVERY = 500_000
 
 
 class Stored(Struct):
@@ -53,8 +54,8 @@ class Stored(Struct):
     attempts: list[Attempt]
 
 
-async def _store(where: Path) -> Store:
-    return await databases.open_store(load({}, environment(where), {}), exclusive=True)
+async def _store(database: Database) -> Store:
+    return await databases.open_store(load({}, environment(database), {}), exclusive=True)
 
 
 async def _application(store: Store, urls: Sequence[str]) -> list[str]:
@@ -72,9 +73,9 @@ async def _application(store: Store, urls: Sequence[str]) -> list[str]:
     return [endpoint.id for endpoint in endpoints]
 
 
-async def seed_source(where: Path, url: str) -> None:
+async def seed_source(database: Database, url: str) -> None:
     """A GitHub source whose webhooks go to one endpoint."""
-    store = await _store(where)
+    store = await _store(database)
     await _application(store, [url])
     now = SystemClock().now()
     source = Source(
@@ -85,20 +86,23 @@ async def seed_source(where: Path, url: str) -> None:
     await store.close()
 
 
-async def seed_history(where: Path, delivered: int, retries: int, endpoints: int = 100) -> None:
-    """`delivered` messages of the last 30 days, and `retries` that failed once and are due in the next 24 hours."""
-    store = await _store(where)
+async def seed_history(database: Database, delivered: int, retries: int, endpoints: int = 100) -> None:
+    """`delivered` messages of the last `DAYS`, and `retries` that failed once and are due in the next 24 hours."""
+    store = await _store(database)
     known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
+    now = SystemClock().now()
+    for days in range(DAYS + 1):
+        await store.add_days(now - days * DAY)
     await store.close()
-    await _write(where / "bench.db", _history(known, delivered, retries))
+    await _write(database, _history(known, delivered, retries))
 
 
-async def seed_due(where: Path, deliveries: int, urls: Sequence[str]) -> None:
+async def seed_due(database: Database, deliveries: int, urls: Sequence[str]) -> None:
     """A backlog: `deliveries` spread over endpoints with these URLs, all due for an hour; each message goes to all."""
-    store = await _store(where)
+    store = await _store(database)
     known = await _application(store, urls)
     await store.close()
-    await _write(where / "bench.db", _backlog(known, deliveries))
+    await _write(database, _backlog(known, deliveries))
 
 
 def _message(ids: IdMaker, created_at: int) -> Message:
@@ -109,9 +113,9 @@ def _message(ids: IdMaker, created_at: int) -> Message:
 
 def _history(endpoints: list[str], delivered: int, retries: int) -> Iterator[Stored]:
     now, ids = SystemClock().now(), IdMaker()
-    start, count = now - 30 * DAY, delivered + retries
+    start, count = now - DAYS * DAY, delivered + retries
     for n in range(count):
-        created_at = start + n * (30 * DAY - HOUR) // count
+        created_at = start + n * (DAYS * DAY - HOUR) // count
         message, endpoint, failed = _message(ids, created_at), endpoints[n % len(endpoints)], n >= delivered
         attempt = Attempt(
             id=ids.new(PREFIXES["attempt"], created_at), app=APP, message=message.id, endpoint=endpoint, number=1,
@@ -154,16 +158,13 @@ def _outcome(result: Result, status: int) -> Outcome:
 _OK, _FAILED = _outcome(Result.OK, 200), _outcome(Result.RETRY, 500)
 
 
-async def _write(path: Path, stored: Iterator[Stored]) -> None:
-    db = connect(path, "OFF")
-    db.execute("PRAGMA journal_mode = OFF")
-    db.execute("PRAGMA cache_size = -262144")
-    while page := list(islice(stored, _AT_ONCE)):
-        db.execute("BEGIN")
-        insert(db, "message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
-        insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
-        insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
-        db.execute("COMMIT")
-        await asyncio.sleep(0)  # lets Ctrl-C through
-    db.execute("PRAGMA journal_mode = WAL")
-    db.close()
+async def _write(database: Database, stored: Iterator[Stored]) -> None:
+    count = 0
+    async with database.filling() as fill:
+        while page := list(islice(stored, _AT_ONCE)):
+            await fill("message", rows.MESSAGE, [rows.message_row(one.message) for one in page])
+            await fill("delivery", rows.DELIVERY, [rows.delivery_row(d) for one in page for d in one.deliveries])
+            await fill("attempt", rows.ATTEMPT, [rows.attempt_row(a) for one in page for a in one.attempts])
+            count += len(page)
+            if count % _TOLD_EVERY < len(page):
+                print(f"    {count:,} messages stored", file=sys.stderr)

@@ -1,13 +1,16 @@
 """Runs a program that ends, children and all, when the process that started it ends, by `kill -9` too.
 
-python -P bench/supervise.py OWNER READY PROGRAM [ARGUMENT …]
+python -P bench/supervise.py OWNER READY LITTER PROGRAM [ARGUMENT …]
 
 OWNER is `uid:gid` to run the program as, or `-`. The program logs to its standard error, which is passed on; once a line
-of it holds READY, its process id is printed. Standard input is the leash: when it ends, the program is killed.
+of it holds READY, its process id is printed. Standard input is the leash: when it ends, the program is killed. If that was
+because the process that started it has ended, the folders of LITTER (JSON) are removed.
 """
 
 import ctypes
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -47,8 +50,9 @@ def leash(program: psutil.Process) -> None:
     cut(program)
 
 
-def main(owner: str, ready: str, *command: str) -> None:
+def main(owner: str, ready: str, litter: str, *command: str) -> None:
     """Run the program until it and its children are gone."""
+    parent = os.getppid()
     if sys.platform == "linux":
         # Orphans become ours, so that we see them end; not every process 1 takes care of them
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
@@ -65,6 +69,9 @@ def main(owner: str, ready: str, *command: str) -> None:
     with suppress(ChildProcessError):
         while True:
             os.wait()
+    if os.getppid() != parent:
+        for folder in json.loads(litter):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ much the engine adds.
 
 import asyncio
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import median
 
 from rich.table import Table
 
-from bench.harness import Child, folder, running, watched
+from bench.databases import Bench
+from bench.harness import Child, Database, Server, running, watched
 from bench.load import closed_loop, publish, until
 from bench.peer import Client, Receiver, listen
 from bench.report import Check, Found, at_least, fact
@@ -24,6 +25,8 @@ UNDER_WAY = 256
 PUBLISHERS = 64
 WARM_UP = 2.0
 BAR = 60
+PER_SECOND = {"postgres": 3_000}
+"""A bar for the rate itself, by kind of database."""
 
 
 class Meter:
@@ -50,65 +53,69 @@ class Meter:
             self.accepted += 1
 
 
-async def pipeline(seconds: float, where: Path | None = None) -> dict[str, float]:
-    """Messages per second end to end, with the server's CPU time per message, on the database in `where` or a new one."""
+async def pipeline(seconds: float, database: Database) -> dict[str, float]:
+    """Messages per second end to end, and what a message costs whom."""
     meter = Meter()
     sink, port = await listen(lambda: Receiver(meter.on_request))
-    async with running(where) as (server, rest):
+    async with running(database) as (server, rest):
         raw = publish(await rest.app({"url": f"http://127.0.0.1:{port}/hook"}))
         end = time.perf_counter() + WARM_UP + seconds
         async with asyncio.TaskGroup() as group:
             for _ in range(PUBLISHERS):
                 group.create_task(meter.publisher(rest.client, raw, end))
             await asyncio.sleep(WARM_UP)
-            begun, before, used = time.perf_counter(), meter.received, server.cpu_seconds()
+            begun, received, before = time.perf_counter(), meter.received, await _used(server, database)
             await asyncio.sleep(end - begun)
-            wall, count, cpu = time.perf_counter() - begun, meter.received - before, server.cpu_seconds() - used
+            wall, count, after = time.perf_counter() - begun, meter.received - received, await _used(server, database)
         await until(lambda: meter.received >= meter.accepted, 30, "the rest of the deliveries")
-        found = {"per_second": count / wall, "cpu_us": cpu / count * 1e6, "peak_mib": server.peak_mib()}
+        found = {"per_second": count / wall, "peak_mib": server.peak_mib()}
     sink.close()
-    return found
+    return found | {name: (after[name] - before[name]) / count for name in after}
+
+
+async def _used(server: Server, database: Database) -> dict[str, float]:
+    """What has been used by the server, by this process (publisher and receiver), and by the database."""
+    own = time.process_time()
+    return {"cpu_us": server.cpu_seconds() * 1e6, "peer_cpu_us": own * 1e6} | await database.used()
 
 
 # the parts, each alone
 
 
-async def accept_alone(seconds: float) -> dict[str, float]:
+async def accept_alone(seconds: float, database: Database) -> dict[str, float]:
     """The publishing path up to, not including, the database."""
-    with folder() as where:
-        child = Child(where, "bench.parts", "accept")
-        async with watched(child):
-            ready = await child.line()
-            client = await Client(ready["port"]).open()
-            raw = publish(ready["app"])
-            await closed_loop(client, raw, 0.5)
-            begun, used = time.perf_counter(), child.cpu_seconds()
-            count = await closed_loop(client, raw, seconds)
-            wall, cpu = time.perf_counter() - begun, child.cpu_seconds() - used
-            client.close()
+    child = Child(database, "bench.parts", "accept")
+    async with watched(child):
+        ready = await child.line()
+        client = await Client(ready["port"]).open()
+        raw = publish(ready["app"])
+        await closed_loop(client, raw, 0.5)
+        begun, used = time.perf_counter(), child.cpu_seconds()
+        count = await closed_loop(client, raw, seconds)
+        wall, cpu = time.perf_counter() - begun, child.cpu_seconds() - used
+        client.close()
     return {"per_second": count / wall, "cpu_us": cpu / count * 1e6}
 
 
-async def commits_alone(seconds: float) -> dict[str, float]:
+async def commits_alone(seconds: float, database: Database) -> dict[str, float]:
     """The two commits of a message, in batches of a hundred."""
-    return await _measured_by_itself("commits", str(seconds))
+    return await _measured_by_itself(database, "commits", str(seconds))
 
 
-async def post_alone(seconds: float) -> dict[str, float]:
+async def post_alone(seconds: float, database: Database) -> dict[str, float]:
     """Signing and posting, 64 at once."""
     sink, port = await listen(lambda: Receiver(lambda head, body: None))
-    found = await _measured_by_itself("post", str(seconds), str(port))
+    found = await _measured_by_itself(database, "post", str(seconds), str(port))
     sink.close()
     return found
 
 
-async def _measured_by_itself(*arguments: str) -> dict[str, float]:
-    with folder() as where:
-        child = Child(where, "bench.parts", *arguments)
-        try:
-            found: dict[str, float] = await child.line()
-        finally:
-            child.kill()
+async def _measured_by_itself(database: Database, *arguments: str) -> dict[str, float]:
+    child = Child(database, "bench.parts", *arguments)
+    try:
+        found: dict[str, float] = await child.line()
+    finally:
+        child.kill()
     return found
 
 
@@ -119,15 +126,16 @@ PARTS = {
 }
 
 
-async def run(quick: bool) -> Found:
+async def run(bench: Bench) -> Found:
     """30 s of the pipeline between two rounds of the parts."""
-    span, before, after = (0.5, 1, 0) if quick else (2.0, 2, 2)
+    span, before, after = (0.5, 1, 0) if bench.quick else (2.0, 2, 2)
     alone: dict[str, list[dict[str, float]]] = {name: [] for name in PARTS}
     for _ in range(before):
-        await _measure_parts(alone, span)
-    whole = await pipeline(2 if quick else 30)
+        await _measure_parts(alone, span, bench)
+    async with bench.fresh() as database:
+        whole = await pipeline(2 if bench.quick else 30, database)
     for _ in range(after):
-        await _measure_parts(alone, span)
+        await _measure_parts(alone, span, bench)
     parts = {
         name: {key: median(found[key] for found in runs) for key in ("per_second", "cpu_us")}
         for name, runs in alone.items()
@@ -137,18 +145,25 @@ async def run(quick: bool) -> Found:
     figures = {**whole, "limit_per_second": limit, "share_of_limit": share}
     for (_, part), key in zip(parts.items(), ("accept", "commits", "post"), strict=True):
         figures |= {f"{key}_per_second": part["per_second"], f"{key}_cpu_us": part["cpu_us"]}
-    checks: tuple[Check, ...] = (
-        fact("messages, end to end", whole["per_second"], "/s"),
-        fact("limit of the parts", limit, "/s"),
-        at_least("share of the limit", share, BAR, "%"),
-        fact("server's CPU per message", whole["cpu_us"], "µs"),
-    )
-    return Found(checks, figures, (_parts_table(parts, whole),))
+    return Found((*_checks(bench.kind, whole, limit, share),), figures, (_parts_table(parts, whole),))
 
 
-async def _measure_parts(alone: dict[str, list[dict[str, float]]], seconds: float) -> None:
+def _checks(kind: str, whole: dict[str, float], limit: float, share: float) -> Iterator[Check]:
+    yield at_least("messages, end to end", whole["per_second"], PER_SECOND.get(kind), "/s")
+    yield fact("limit of the parts", limit, "/s")
+    yield at_least("share of the limit", share, BAR, "%")
+    yield fact("server's CPU per message", whole["cpu_us"], "µs")
+    if "database_cpu_us" in whole:
+        yield fact("database's CPU per message", whole["database_cpu_us"], "µs")
+        yield fact("log (WAL) per message", whole["wal_bytes"], "bytes")
+        yield fact("messages per commit", 1 / whole["commits"], "")
+    yield fact("publisher's and receiver's CPU", whole["peer_cpu_us"], "µs")
+
+
+async def _measure_parts(alone: dict[str, list[dict[str, float]]], seconds: float, bench: Bench) -> None:
     for name, measure in PARTS.items():
-        alone[name].append(await measure(seconds))
+        async with bench.fresh() as database:
+            alone[name].append(await measure(seconds, database))
 
 
 def _parts_table(parts: dict[str, dict[str, float]], whole: dict[str, float]) -> Table:

@@ -1,4 +1,4 @@
 import pytest
 
 pytest_plugins = ["tests.postgres"]
-pytest.register_assert_rewrite("tests.contracts.store")
+pytest.register_assert_rewrite("tests.contracts")

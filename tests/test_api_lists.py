@@ -136,3 +136,47 @@ async def test_after_alone_gives_the_oldest_page(server: Server) -> None:
 async def test_queries(server: Server, query: str, status: int) -> None:
     app = await server.app()
     assert (await server.get(f"/app/{app}/msg?{query}")).status == status
+
+
+@pytest.mark.parametrize("kind", ["filtered", "failed"])
+@pytest.mark.parametrize("window", [1, 3, 4])
+async def test_walking_where_little_fits(
+    server: Server, paths: dict[str, str], kind: str, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search looks at some items only: pages may be short, even empty, and yet lead on."""
+    whole = [key(item) for item in (await server.get(paths[kind])).json["data"]]
+    for name in ("WINDOW", "JOINED_WINDOW"):
+        monkeypatch.setattr(f"tenterhook.store.search.{name}", window)
+    for limit in (1, 2, MOST):
+        forward, page = list[str](), dict[str, Any]()
+        pages = 0
+        while not page.get("done"):
+            query = f"&iterator={page['iterator']}" if page else ""
+            page = (await server.get(f"{paths[kind]}limit={limit}{query}")).json
+            forward += [key(item) for item in page["data"]]
+            pages += 1
+        assert forward == whole
+        assert pages > len(whole) // limit
+        back, start = list[str](), f"&iterator=-{whole[-1]}"
+        while start:
+            page = (await server.get(f"{paths[kind]}limit={limit}{start}")).json
+            back = [key(item) for item in page["data"]] + back
+            start = "" if page["done"] else f"&iterator={page['prevIterator']}"
+        assert back == whole[:-1]
+
+
+async def test_turning_round_on_an_empty_page(
+    server: Server, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [key(item) for item in (await server.get(paths["messages"])).json["data"]]
+    monkeypatch.setattr("tenterhook.store.search.WINDOW", 3)
+    page = (await server.get(paths["messages"] + "channel=none")).json
+    assert page == {"data": [], "iterator": whole[2], "prevIterator": "-" + whole[2], "done": False}
+    page = (await server.get(paths["messages"] + f"channel=none&iterator=-{whole[6]}")).json
+    assert page == {"data": [], "iterator": whole[3], "prevIterator": "-" + whole[3], "done": False}
+
+
+async def test_statuses_that_no_attempt_has(server: Server, paths: dict[str, str]) -> None:
+    endpoint = paths["failed"].partition("?")[0]
+    for status in (1, 3, 4):
+        assert (await server.get(f"{endpoint}?status={status}")).json == {"data": [], "iterator": None, "done": True}

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tenterhook.clock import HOUR, SECOND, to_rfc3339
+from tenterhook.model import State
 from tests.api import Server, made, running
 
 
@@ -174,12 +176,89 @@ async def test_a_message_needs_a_payload_and_a_type(server: Server) -> None:
         assert answer.status == 422 and name in str(answer.json)
 
 
-@pytest.mark.parametrize("field", ["application", "deliverAt", "payloadRetentionPeriod", "payloadRetentionHours"])
-async def test_a_field_that_would_be_ignored_is_refused(server: Server, field: str) -> None:
+# later, inline, and only what fits
+
+
+async def test_a_message_is_not_sent_before_its_time(server: Server) -> None:
     app = await server.app()
-    value: object = {"name": "n"} if field == "application" else 7 if "etention" in field else "2027-01-01T00:00:00Z"
-    body = {"eventType": "a.b", "payload": {}, field: value}
-    answer = await server.post(f"/app/{app}/msg", body)
-    assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", field])
-    null = await server.post(f"/app/{app}/msg", body | {field: None})
-    assert null.status == 202
+    endpoint = await server.endpoint(app)
+    now = server.node.clock.now()
+    at = to_rfc3339(now + HOUR)
+    answer = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {}, "deliverAt": at})
+    assert (answer.status, answer.json["deliverAt"]) == (202, at)
+    delivery = await server.store.get_delivery(app, answer.json["id"], endpoint)
+    assert delivery is not None
+    assert (delivery.state, delivery.due_at) == (State.DUE, now + HOUR)
+    assert delivery.expires_at >= now + HOUR + server.node.settings.delivery_lifetime
+    assert (await server.get(f"/app/{app}/msg/{answer.json['id']}")).json["deliverAt"] == at
+    (shown,) = (await server.get(f"/app/{app}/msg/{answer.json['id']}/endpoint")).json["data"]
+    assert shown["nextAttempt"] == at
+    at_once = await server.message(app)
+    (attempt,) = await server.watch.settled(1)
+    assert attempt.message == at_once
+
+
+@pytest.mark.parametrize("ahead", [59 * SECOND, 25 * HOUR, -HOUR])
+async def test_a_time_that_is_too_near_or_too_far_is_refused(server: Server, ahead: int) -> None:
+    app = await server.app()
+    at = to_rfc3339(server.node.clock.now() + ahead)
+    answer = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {}, "deliverAt": at})
+    assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", "deliverAt"])
+
+
+async def test_a_message_can_bring_its_application(server: Server) -> None:
+    body = {"eventType": "a", "payload": {}, "application": {"name": "New", "uid": "new"}}
+    for _ in range(2):
+        assert (await server.post("/app/new/msg", body)).status == 202
+    assert (await server.get("/app/new")).json["name"] == "New"
+    answer = await server.post("/app/other/msg", body)
+    assert (answer.status, answer.json["detail"][0]["type"]) == (422, "application_uid_mismatch")
+    body["application"] = {"name": "New"}
+    answer = await server.post("/app/other/msg", body)
+    assert (answer.status, answer.json["detail"][0]["type"]) == (422, "application_uid_missing")
+
+
+async def test_precheck_says_whether_anybody_wants_it(server: Server) -> None:
+    app = await server.app()
+    endpoint = await server.endpoint(app, channels=["red"])
+
+    async def wanted(**given: object) -> bool:
+        answer = await server.post(f"/app/{app}/msg/precheck/active", {"eventType": "a"} | given)
+        assert answer.status == 200, answer
+        return bool(answer.json["active"])
+
+    assert not await wanted()
+    assert await wanted(channels=["red", "blue"])
+    await server.patch(f"/app/{app}/endpoint/{endpoint}", {"disabled": True})
+    assert not await wanted(channels=["red"])
+
+
+async def test_an_archived_event_type_is_not_published(server: Server) -> None:
+    app = await server.app()
+    await server.post("/event-type", {"name": "old", "description": ""})
+    assert (await server.post(f"/app/{app}/msg", {"eventType": "old", "payload": {}})).status == 202
+    await server.delete("/event-type/old")
+    answer = await server.post(f"/app/{app}/msg", {"eventType": "old", "payload": {}})
+    assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["body", "eventType"])
+    await server.post("/event-type", {"name": "old", "description": ""})
+    assert (await server.post(f"/app/{app}/msg", {"eventType": "old", "payload": {}})).status == 202
+
+
+SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "who": {"type": "string"}}, "required": ["id"]}
+
+
+@pytest.mark.parametrize(("mode", "status"), [("off", 202), ("warn", 202), ("reject", 422)])
+async def test_payloads_are_held_against_the_schema(tmp_path: Path, mode: str, status: int) -> None:
+    async with running(tmp_path, validate_payloads=mode) as server:
+        app = await server.app()
+        await server.post("/event-type", {"name": "a", "description": "", "schemas": {"1": SCHEMA}})
+        good = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"id": 7}})
+        bad = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"id": 7, "who": 8}})
+        assert (good.status, bad.status) == (202, status)
+        if mode == "reject":
+            assert [problem["loc"] for problem in bad.json["detail"]] == [["body", "payload", "who"]]
+        counted = b'tenterhook_payloads_invalid_total{event_type="a"} 1.0' in (await server.get("//metrics")).body
+        assert counted == (mode == "warn")
+        # a change of the schema counts at once
+        await server.call("PATCH", "/event-type/a", {"schemas": None})
+        assert (await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"who": 8}})).status == 202

@@ -76,10 +76,10 @@ def test_errors_apply_by_access_method_and_path() -> None:
         return {int(status) for status in DOCUMENT["paths"]["/api/v1" + path][method]["responses"] if status >= "4"}
 
     assert documented("get", "/health") == {500}
-    assert documented("get", "/app/{app_id}") == {401, 403, 404, 500, 503}
-    assert documented("get", "/app") == {400, 401, 403, 422, 500, 503}
-    assert documented("delete", "/app/{app_id}/source/{source_id}") == {401, 403, 404, 409, 413, 500, 503}
-    assert documented("post", "/app/{app_id}/msg") == {400, 401, 403, 404, 409, 413, 422, 423, 500, 503}
+    assert documented("get", "/app/{app_id}") == {401, 403, 404, 500, 503, 429}
+    assert documented("get", "/app") == {400, 401, 403, 422, 500, 503, 429}
+    assert documented("delete", "/app/{app_id}/source/{source_id}") == {401, 403, 404, 409, 413, 500, 503, 429}
+    assert documented("post", "/app/{app_id}/msg") == {400, 401, 403, 404, 409, 413, 422, 423, 500, 503, 429}
     statuses = [error.status for error, _ in ERRORS]
     assert len(set(statuses)) == len(statuses)
 

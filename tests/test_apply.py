@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tenterhook.apply import Changes, apply
-from tenterhook.clock import SystemClock
+from tenterhook.clock import DAY, SystemClock
 from tenterhook.config import parse
 from tenterhook.errors import ConfigurationError
 from tenterhook.model import Application, Endpoint, Source
@@ -97,6 +97,19 @@ async def test_objects_are_made_as_described(server: api.Server) -> None:
     github = await source(server, "default", "github")
     assert github.managed
     assert len(github.token) >= 32
+
+
+async def test_retention_of_an_application_is_what_the_file_says(server: api.Server) -> None:
+    await applied(server, FILE)
+    with_terms = FILE.replace(
+        'name = "The shop"', 'name = "The shop"\npayload_retention = "7d"\nrecord_retention = "30d"'
+    )
+    assert (await applied(server, with_terms)).changed == ("application shop",)
+    shop = await application(server, "shop")
+    assert (shop.payload_retention, shop.record_retention, shop.name) == (7 * DAY, 30 * DAY, "The shop")
+    assert (await applied(server, with_terms)).changed == ()
+    assert (await applied(server, FILE)).changed == ("application shop",)
+    assert (await application(server, "shop")).record_retention is None
 
 
 async def test_applying_again_writes_nothing(server: api.Server) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench import __main__ as bench
+from bench.databases import Bench
 from bench.harness import Failed, disk, filesystem
 from bench.kill import Ledger
 from bench.report import at_least, at_most
@@ -40,18 +41,38 @@ def test_a_quick_run_measures(tmp_path: Path) -> None:
     assert "engine: the rest of the whole" in done.stdout
 
 
+def test_a_quick_run_on_postgresql_measures_the_database_too_and_finds_no_message_attempted_twice(
+    tmp_path: Path,
+) -> None:
+    results = tmp_path / "results.json"
+    done = subprocess.run(
+        [*COMMAND, "--database", "postgres", "--quick", "growth", "nodes", "--json", results],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(results.read_text())
+    assert found["machine"]["database"].startswith("PostgreSQL ")
+    growth, nodes = found["scenarios"]
+    assert growth["figures"]["full_database_cpu_us"] > 0
+    assert min(nodes["figures"]["alike_messages"], nodes["figures"]["apart_messages"]) > 0
+    assert [check["ok"] for check in nodes["checks"] if check["bar"] == "0"] == [True] * 4
+
+
 def test_an_error_is_a_row_and_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def broken(quick: bool) -> bench.report.Found:
+    async def broken(given: Bench) -> bench.report.Found:
         raise Failed("the server is gone")
 
-    async def fine(quick: bool) -> bench.report.Found:
+    async def fine(given: Bench) -> bench.report.Found:
         return bench.report.Found((at_most("waits", 12, 5, "ms"),), {"waits_ms": 12})
 
-    monkeypatch.setattr(bench, "SCENARIOS", {"broken": broken, "fine": fine})
+    monkeypatch.setattr(bench, "SCENARIOS", {"broken": bench.Scenario(broken), "fine": bench.Scenario(fine)})
     results = tmp_path / "results.json"
-    assert asyncio.run(bench.run(["broken", "fine"], True, results)) == 1
+    assert asyncio.run(bench.run(["broken", "fine"], Bench(quick=True), results)) == 1
     shown = capsys.readouterr()
     assert "the server is gone" in shown.err
     assert "error" in shown.out
@@ -62,15 +83,16 @@ def test_an_error_is_a_row_and_does_not_stop_the_others(
 
 
 def test_falling_short_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(quick: bool) -> bench.report.Found:
+    async def slow(given: Bench) -> bench.report.Found:
         return bench.report.Found((at_least("rate", 1, 2, "/s"),), {"rate": 1})
 
-    monkeypatch.setattr(bench, "SCENARIOS", {"slow": slow})
-    assert asyncio.run(bench.run(["slow"], True, tmp_path / "results.json")) == 0
+    monkeypatch.setattr(bench, "SCENARIOS", {"slow": bench.Scenario(slow)})
+    assert asyncio.run(bench.run(["slow"], Bench(quick=True), tmp_path / "results.json")) == 0
 
 
-def test_an_unknown_name_lists_those_there_are() -> None:
-    done = subprocess.run([*COMMAND, "troughput"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+@pytest.mark.parametrize("name", ["troughput", "nodes"])
+def test_an_unknown_name_lists_those_that_the_database_has(name: str) -> None:
+    done = subprocess.run([*COMMAND, name], cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert done.returncode == 2
     assert "throughput" in done.stderr
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tenterhook.clock import HOUR, MINUTE, SECOND
 from tenterhook.engine import breaker
 from tenterhook.engine.retry import JITTER
+from tenterhook.engine.settle import expired_payload
 from tenterhook.model import Health, Outcome, Policy, Reason, Result
 
 NOW = 1_800_000_000 * SECOND
@@ -19,6 +20,7 @@ NOT_ITS_FAULT = [
     Outcome(result=Result.DROP, reason=Reason.INVALID_MESSAGE),
     Outcome(result=Result.DROP, status=400),
     Outcome(result=Result.RETRY, reason=Reason.INTERNAL),
+    expired_payload(),
 ]
 
 POLICIES = st.builds(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tenterhook.clock import HOUR, SECOND
+from tenterhook.clock import DAY, HOUR, SECOND
 from tenterhook.config import Configuration, check_settings, parse
 from tenterhook.config_keys import TABLES
 from tenterhook.errors import ConfigurationError
@@ -277,6 +277,17 @@ def test_settings_bound_the_endpoints() -> None:
     plain = parse("[[endpoint]]\nname = 'e'\nurl = 'http://e.example'", "t.toml", {})
     with pytest.raises(ConfigurationError, match=r"t.toml:1: endpoint.url: must begin with https"):
         check_settings(plain, Settings(https_only=True))
+
+
+def test_settings_bound_the_retention_of_applications() -> None:
+    text = "[[application]]\nuid = 'a'\nrecord_retention = '10d'\npayload_retention = '1h'"
+    found = parse(text, "t.toml", {})
+    assert (found.applications[0].record_retention, found.applications[0].payload_retention) == (10 * DAY, HOUR)
+    check_settings(found, Settings())
+    with pytest.raises(
+        ConfigurationError, match=r"t.toml:1: application.record_retention: must be longer than .* \(10d\)"
+    ):
+        check_settings(found, Settings(delivery_lifetime=10 * DAY))
 
 
 @given(st.text())

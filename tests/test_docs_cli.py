@@ -129,7 +129,7 @@ async def test_fields_of_the_attempt_log_are_described() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    listed = re.findall(r"^\| \[[^\]]+\]\(([a-z]+\.md)\)", TEXT["index.md"], re.MULTILINE)
+    listed = re.findall(r"^\| \[[^\]]+\]\(([a-z-]+\.md)\)", TEXT["index.md"], re.MULTILINE)
     assert sorted([*listed, "index.md"]) == sorted(TEXT)
 
 

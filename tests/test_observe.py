@@ -151,6 +151,7 @@ def test_several_instruments_hear_of_everything() -> None:
         "attempt_settled": (delivery(State.DELIVERED), attempt(), True),
         "signalled": (SIGNAL,),
         "committed": (9,),
+        "removed": ("records", 3, 0),
     }
     assert set(calls) == {name for name, _ in inspect.getmembers(Instrument, inspect.isfunction)}
     heard: list[tuple[str, tuple[object, ...]]] = []

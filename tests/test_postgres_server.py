@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -32,6 +33,13 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One for all tests that leave it running."""
+    with PostgresServer() as server:
+        yield server
+
+
 @pytest.fixture
 def reachable() -> Iterator[Path]:
     """A folder for temporary files that every user can reach, other than `tmp_path`."""
@@ -52,22 +60,19 @@ def test_a_database_is_empty_and_its_own(postgres_url: str, postgres: str) -> No
     assert execute(postgres, "SELECT to_regclass('mark')") == [(None,)]
 
 
-def test_the_role_is_a_plain_one(private_postgres: Private) -> None:
-    server = private_postgres()
+def test_the_role_is_a_plain_one(server: PostgresServer) -> None:
     assert execute(server.url(), "SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = user") == [(False, True)]
     assert execute(server.url(role="postgres"), "SELECT rolsuper FROM pg_roles WHERE rolname = user") == [(True,)]
 
 
-def test_the_password_is_asked_for(private_postgres: Private) -> None:
-    url = private_postgres().url()
+def test_the_password_is_asked_for(server: PostgresServer) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(url.replace(url.split(":")[2].split("@")[0], "wrong"))
+        psycopg.connect(server.url().replace(server.password, "wrong"))
 
 
-def test_committed_rows_outlive_a_kill(private_postgres: Private) -> None:
-    server = private_postgres()
-    execute(server.url(), "CREATE TABLE mark (n int)")
-    execute(server.url(), "INSERT INTO mark VALUES (7)")
+def test_committed_rows_outlive_a_kill(server: PostgresServer) -> None:
+    execute(server.url(), "CREATE TABLE kept (n int)")
+    execute(server.url(), "INSERT INTO kept VALUES (7)")
     family = psutil.Process(server.pid).children()
     server.kill()
     assert not server.running
@@ -75,22 +80,21 @@ def test_committed_rows_outlive_a_kill(private_postgres: Private) -> None:
     with pytest.raises(psycopg.OperationalError, match="refused"):
         psycopg.connect(server.url())
     server.start()
-    assert execute(server.url(), "SELECT n FROM mark") == [(7,)]
+    assert execute(server.url(), "SELECT n FROM kept") == [(7,)]
     assert "automatic recovery in progress" in server.last_words()
 
 
 @pytest.mark.parametrize("mode", SIGNALS)
-def test_stopped_servers_start_again(mode: str, private_postgres: Private) -> None:
-    server = private_postgres()
-    execute(server.url(), "CREATE TABLE mark ()")
+def test_stopped_servers_start_again(mode: str, server: PostgresServer) -> None:
+    execute(server.url(), f"CREATE TABLE {mode} ()")
     server.stop(mode)
     assert not server.running
+    assert f"received {mode} shutdown request" in server.last_words()
     server.start()
-    assert execute(server.url(), "SELECT * FROM mark") == []
+    assert execute(server.url(), f"SELECT * FROM {mode}") == []
 
 
-async def test_a_frozen_server_answers_when_it_thaws(private_postgres: Private) -> None:
-    server = private_postgres()
+async def test_a_frozen_server_answers_when_it_thaws(server: PostgresServer) -> None:
     connection = await asyncpg.connect(server.url())
     server.freeze()
     answer = asyncio.create_task(connection.fetchval("SELECT 7"))
@@ -101,34 +105,41 @@ async def test_a_frozen_server_answers_when_it_thaws(private_postgres: Private) 
     await connection.close()
 
 
-def test_a_frozen_server_can_be_killed(private_postgres: Private) -> None:
-    server = private_postgres()
+def test_a_frozen_server_can_be_killed(server: PostgresServer) -> None:
     server.freeze()
     server.kill()
     server.start()
     assert execute(server.url(), "SELECT 7") == [(7,)]
 
 
-def test_settings_are_those_of_the_next_start(private_postgres: Private) -> None:
-    server = private_postgres(max_connections="7")
-    assert execute(server.url(), "SHOW max_connections") == [("7",)]
+def test_settings_are_those_of_the_next_start(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(server.settings, "default_transaction_read_only", "on")
+    execute(server.url(), "CREATE TABLE before ()")
     server.stop()
-    server.settings["default_transaction_read_only"] = "on"
     server.start()
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        execute(server.url(), "CREATE TABLE mark ()")
+        execute(server.url(), "CREATE TABLE after ()")
+    monkeypatch.undo()
+    server.stop()
+    server.start()
+    execute(server.url(), "CREATE TABLE after ()")
 
 
-def test_a_wrong_setting_is_told(private_postgres: Private) -> None:
+def test_a_wrong_setting_is_told(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.stop()
+    monkeypatch.setitem(server.settings, "max_connections", "many")
     with pytest.raises(Failed, match='invalid value for parameter "max_connections": "many"'):
-        private_postgres(max_connections="many")
+        server.start()
+    monkeypatch.undo()
+    server.start()
 
 
-def test_servers_live_side_by_side(private_postgres: Private) -> None:
-    one, other = private_postgres(), private_postgres()
-    assert one.port != other.port
-    one.kill()
-    assert execute(other.url(), "SELECT 7") == [(7,)]
+def test_servers_live_side_by_side(server: PostgresServer, private_postgres: Private) -> None:
+    other = private_postgres(max_connections="7")
+    assert execute(other.url(), "SHOW max_connections") == [("7",)]
+    assert other.port != server.port
+    other.kill()
+    assert execute(server.url(), "SELECT 7") == [(7,)]
 
 
 def test_a_durable_server_is_on_a_disk() -> None:
@@ -140,7 +151,7 @@ def test_a_durable_server_is_on_a_disk() -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "frozen"])
-def test_it_dies_with_who_started_it(state: str, reachable: Path) -> None:
+def test_it_ends_with_who_started_it_and_leaves_nothing(state: str, reachable: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", ORPHANED, state],
         stdin=subprocess.PIPE,
@@ -155,6 +166,10 @@ def test_it_dies_with_who_started_it(state: str, reachable: Path) -> None:
         postmaster = psutil.Process(int(parent.stdout.readline()))
         family = [postmaster, *postmaster.children()]
         assert len(family) > 5
+        supervisor = os.pidfd_open(postmaster.ppid())
         os.killpg(parent.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(family, timeout=GRACE)
-    assert alive == []
+    ended, _, _ = select.select([supervisor], [], [], GRACE)
+    os.close(supervisor)
+    assert ended
+    assert [process for process in family if process.is_running()] == []
+    assert list(reachable.iterdir()) == []

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tenterhook.clock import HOUR, MINUTE, SECOND
 from tenterhook.errors import ConfigurationError, Invalid
-from tenterhook.model import Policy
+from tenterhook.model import Policy, Retention
 from tenterhook.settings import BY_NAME, SETTINGS, Setting, Settings, config_file, load, suspects
 
 SECRETS = [setting for setting in SETTINGS if setting.secret]
@@ -243,3 +243,15 @@ def test_the_configuration_file() -> None:
 def test_misspelt_variables_are_suspected() -> None:
     environ = {"TENTERHOOK_ALLOW_NETWORK": "x", "TENTERHOOK_GITHUB_KEY": "y", "TENTERHOOK_PORT": "1", "PATH": "/"}
     assert suspects(environ) == ["TENTERHOOK_ALLOW_NETWORK is not a setting; did you mean TENTERHOOK_ALLOW_NETWORKS?"]
+
+
+def test_records_outlive_deliveries() -> None:
+    good = {"TENTERHOOK_RECORD_RETENTION": "96h", "TENTERHOOK_DELIVERY_LIFETIME": "95h"}
+    assert load({}, good, {}).retention().records == 96 * HOUR
+    [problem] = problems(record_retention="96h")
+    assert problem == "TENTERHOOK_RECORD_RETENTION: 96h is too short: make it longer than delivery_lifetime (96h)"
+    [problem] = problems(delivery_lifetime="90d")
+    assert problem.startswith("record_retention: 90d is too short")
+    assert Settings(payload_retention=HOUR, record_retention=SECOND).retention() == Retention(
+        payloads=HOUR, records=SECOND
+    )

@@ -13,17 +13,18 @@ from tenterhook.store.base import Accept, Accepted
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
-from tests.contracts.store import StoreContract, new_app, new_endpoint, new_message
+from tests.contracts.everything import EveryContract
+from tests.contracts.store import new_app, new_endpoint, new_message
 
 VAULT = Vault([b"0" * 32])
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(EveryContract):
     async def make(self, path: Path) -> SqliteStore:
         return SqliteStore.open(path / "t.db", VAULT)
 
 
-class TestSqliteInline(StoreContract):
+class TestSqliteInline(EveryContract):
     """The form that simulations use."""
 
     async def make(self, path: Path) -> SqliteStore:

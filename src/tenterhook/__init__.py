@@ -3,12 +3,20 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Webhook", "WebhookVerificationError", "__version__"]
+__all__ = ["AsyncTenterhook", "Refused", "Tenterhook", "Webhook", "WebhookVerificationError", "__version__"]
 
 if TYPE_CHECKING:
+    from tenterhook.library.asynchronous import AsyncTenterhook, Refused
+    from tenterhook.library.sync import Tenterhook
     from tenterhook.signing import Webhook, WebhookVerificationError
 
-_HOME = {"Webhook": "tenterhook.signing", "WebhookVerificationError": "tenterhook.signing"}
+_HOME = {
+    "AsyncTenterhook": "tenterhook.library.asynchronous",
+    "Refused": "tenterhook.library.asynchronous",
+    "Tenterhook": "tenterhook.library.sync",
+    "Webhook": "tenterhook.signing",
+    "WebhookVerificationError": "tenterhook.signing",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -26,6 +26,7 @@ PAGE = 250
 AUTOMATIC = ("gone", "failing")
 """Why the server itself switches an endpoint off; the file does not overrule that by saying nothing."""
 
+_APPLICATION_FIELDS = ("name", "payload_retention", "record_retention")
 _ENDPOINT_FIELDS = (
     "kind", "url", "description", "event_types", "channels", "disabled", "ordered", "rate_limit", "concurrency",
     "retry_schedule", "lifetime", "timeout", "headers",
@@ -79,7 +80,7 @@ async def apply(configuration: Configuration, registry: Registry, store: Store, 
     # first of all, so that uids and tokens are free for those who take them over
     await _remove(configuration, known, registry, log)
     for event_type in configuration.event_types:
-        await _event_type(event_type, known, store, now, log)
+        await _event_type(event_type, known, registry, now, log)
     for application in configuration.applications:
         await _application(application, known, registry, log)
     for source in configuration.sources:
@@ -172,7 +173,7 @@ def _shown(noun: str, key: tuple[str, str]) -> str:
     return f"{noun} {key[0]}/{key[1]}"
 
 
-async def _event_type(wanted: ConfiguredEventType, known: _Known, store: Store, now: int, log: _Log) -> None:
+async def _event_type(wanted: ConfiguredEventType, known: _Known, registry: Registry, now: int, log: _Log) -> None:
     fields: dict[str, Any] = {
         "description": wanted.description,
         "group_name": wanted.group_name,
@@ -182,10 +183,10 @@ async def _event_type(wanted: ConfiguredEventType, known: _Known, store: Store, 
     }
     name, stored = f"event_type {wanted.name}", known.event_types.get(wanted.name)
     if stored is None:
-        await store.save_event_type(EventType(name=wanted.name, created_at=now, updated_at=now, **fields))
+        await registry.save_event_type(EventType(name=wanted.name, created_at=now, updated_at=now, **fields))
         log.note("created", name)
     elif changes := _differing(stored, fields):
-        await store.save_event_type(replace(stored, updated_at=now, **changes))
+        await registry.save_event_type(replace(stored, updated_at=now, **changes))
         log.note("changed", name)
     else:
         log.note("unchanged", name)
@@ -193,11 +194,12 @@ async def _event_type(wanted: ConfiguredEventType, known: _Known, store: Store, 
 
 async def _application(wanted: ConfiguredApplication, known: _Known, registry: Registry, log: _Log) -> None:
     name, stored = f"application {wanted.uid}", known.applications.get(wanted.uid)
+    fields = {name: getattr(wanted, name) for name in _APPLICATION_FIELDS}
     if stored is None:
-        known.applications[wanted.uid] = await registry.create_application(uid=wanted.uid, name=wanted.name)
+        known.applications[wanted.uid] = await registry.create_application(uid=wanted.uid, **fields)
         log.note("created", name)
-    elif wanted.line and stored.name != wanted.name:
-        known.applications[wanted.uid] = await registry.save_application(stored, name=wanted.name)
+    elif wanted.line and (changes := _differing(stored, fields)):
+        known.applications[wanted.uid] = await registry.save_application(stored, **changes)
         log.note("changed", name)
     else:
         log.note("unchanged", name)

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from tenterhook import providers, receive
+from tenterhook.clock import SECOND
 from tenterhook.config_keys import (
     KINDS,
     TABLES,
@@ -20,6 +21,7 @@ from tenterhook.config_keys import (
 )
 from tenterhook.errors import ConfigurationError, Invalid
 from tenterhook.model import Secret
+from tenterhook.outbox import schema as outbox_schema
 from tenterhook.settings import BY_NAME, Masked, Settings
 from tenterhook.signing import signing_key
 from tenterhook.toml_lines import Path, lines_of
@@ -29,10 +31,12 @@ DEFAULT_APPLICATION = "default"
 
 
 class ConfiguredApplication(Struct, frozen=True, kw_only=True):
-    """An `[[application]]`; `line` is where it stands, 0 for the implied one."""
+    """An `[[application]]`; `line` is where it stands, 0 for the implied one. Spans are in µs."""
 
     uid: str
     name: str
+    payload_retention: int | None = None
+    record_retention: int | None = None
     line: int = 0
 
 
@@ -86,6 +90,19 @@ class ConfiguredEndpoint(Masked, frozen=True, kw_only=True):
     line: int = 0
 
 
+class ConfiguredOutbox(Masked, frozen=True, kw_only=True):
+    """An `[[outbox]]`: a table that the server relays from, at most `batch` rows at once, looking every `poll` µs."""
+
+    hidden = frozenset({"database"})
+
+    name: str
+    database: str
+    table: str = outbox_schema.TABLE
+    poll: int = SECOND
+    batch: int = 1_000
+    line: int = 0
+
+
 class Configuration(Masked, frozen=True, kw_only=True):
     """What a file says. `server` are values by the names of the settings, for `settings.load`.
 
@@ -100,6 +117,7 @@ class Configuration(Masked, frozen=True, kw_only=True):
     event_types: tuple[ConfiguredEventType, ...] = ()
     sources: tuple[ConfiguredSource, ...] = ()
     endpoints: tuple[ConfiguredEndpoint, ...] = ()
+    outboxes: tuple[ConfiguredOutbox, ...] = ()
 
 
 def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[str] = KINDS) -> Configuration:
@@ -124,6 +142,11 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
     event_types = [
         ConfiguredEventType(**values, line=place.line) for place, values in rows["event_type"] if "name" in values
     ]
+    outboxes = [
+        ConfiguredOutbox(**values, line=place.line)
+        for place, values in rows["outbox"]
+        if "name" in values and "database" in values
+    ]
     _check_unique(rows)
     applications += _check_applications(rows, [application.uid for application in applications])
     report.finish()
@@ -134,12 +157,18 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
         event_types=tuple(event_types),
         sources=tuple(sources),
         endpoints=tuple(endpoints),
+        outboxes=tuple(outboxes),
     )
 
 
 def check_settings(configuration: Configuration, settings: Settings) -> None:
-    """What the endpoints may not do under these settings. Raises ConfigurationError as `parse` does."""
-    problems = []
+    """What applications and endpoints may not do under these settings. Raises ConfigurationError as `parse` does."""
+    problems = [
+        f"{configuration.file}:{application.line}: application.record_retention: must be longer than the setting"
+        f" `delivery_lifetime` ({BY_NAME['delivery_lifetime'].show(settings.delivery_lifetime)})"
+        for application in configuration.applications
+        if application.record_retention is not None and application.record_retention <= settings.delivery_lifetime
+    ]
     for endpoint in configuration.endpoints:
         where = f"{configuration.file}:{endpoint.line}: endpoint"
         if endpoint.timeout is not None and endpoint.timeout > settings.longest_timeout():
@@ -255,6 +284,7 @@ def _check_unique(rows: Mapping[str, list[tuple[Place, dict[str, Any]]]]) -> Non
         ("source", "uid", None),
         ("source", "token", None),
         ("endpoint", "uid", "application"),
+        ("outbox", "name", None),
     ):
         first: dict[tuple[object, object], int] = {}
         for place, values in rows[noun]:

@@ -1,5 +1,6 @@
 """Every error that a caller may see: one base class, a code, an HTTP status; the docstring is the message."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -25,6 +26,21 @@ class Invalid(TenterhookError):
         self.loc = loc
         self.kind = kind
 
+    def places(self) -> "list[tuple[tuple[str, ...], str, str]]":
+        """What is wrong where: (loc, words, kind)."""
+        return [(self.loc, self.detail, self.kind)]
+
+
+class InvalidPayload(Invalid):
+    """The payload does not fit the JSON Schema of its event type."""
+
+    def __init__(self, problems: "Sequence[tuple[tuple[str, ...], str]]") -> None:
+        super().__init__("; ".join(words for _, words in problems), ("body", "payload"))
+        self._problems = problems
+
+    def places(self) -> "list[tuple[tuple[str, ...], str, str]]":
+        return [(("body", "payload", *place), words, self.kind) for place, words in self._problems]
+
 
 class BadRequest(TenterhookError):
     """The request cannot be understood."""
@@ -45,6 +61,12 @@ class Forbidden(TenterhookError):
 
     code = "insufficient access"
     status = 403
+
+
+class MissingPayload(BadRequest):
+    """The payload of this message was removed when its retention was over: it cannot be sent again."""
+
+    code = "missing_payload"
 
 
 class NotFound(TenterhookError):
@@ -118,6 +140,18 @@ class OutdatedPlan(TenterhookError):
 
     code = "outdated_plan"
     status = 503
+
+
+class TooManyRequests(TenterhookError):
+    """This token has made too many requests: wait as long as `Retry-After` says."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, rate: int = 0, wait: int = 0) -> None:
+        """`rate` is the limit per second, `wait` how long to hold back (µs)."""
+        super().__init__(f"at most {rate} requests per second with this token" if rate else None)
+        self.rate, self.wait = rate, wait
 
 
 class SignatureRefused(TenterhookError):

@@ -4,24 +4,36 @@ What a face (REST, CLI, a source URL) wants goes through here, so that every way
 then hand the fresh deliveries to the worker.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tenterhook import providers, receive
+from tenterhook import providers, receive, schemas
 from tenterhook.catalog import Catalog, Entry
 from tenterhook.clock import MINUTE, Clock
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import EndpointDisabled, NotFound, OutdatedPlan, SignatureRefused, TooLarge
+from tenterhook.errors import (
+    EndpointDisabled,
+    Invalid,
+    InvalidPayload,
+    MissingPayload,
+    NotFound,
+    OutdatedPlan,
+    SignatureRefused,
+    TooLarge,
+)
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Delivery, Endpoint, Message, Policy, Received, Request, Source
+from tenterhook.model import Delivery, Endpoint, EventType, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
 from tenterhook.receive import Outcome, Reply, Verdict
 from tenterhook.routing import wants
 from tenterhook.store.base import Accept, Accepted, Cursor, Remember, Remembered, Store
+
+log = logging.getLogger(__name__)
 
 REPLAY_PAGE = 200
 PLANS = 5
@@ -31,7 +43,7 @@ REJECTIONS_PER_MINUTE = 120
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A message that somebody wants to publish."""
+    """A message that somebody wants to publish; its payload goes after `payload_retention` (µs) at the latest."""
 
     event_type: str
     payload: bytes
@@ -40,6 +52,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     order_key: str | None = None
+    deliver_at: int | None = None
+    payload_retention: int | None = None
 
 
 class Published(Struct, frozen=True):
@@ -50,10 +64,11 @@ class Published(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What the hub keeps of what strangers send."""
+    """What the hub keeps of what strangers send, and what it does about payloads that do not fit their schema."""
 
     max_received: int = 25 << 20
     rejection_body: int = 64 << 10
+    validate_payloads: str = "off"
 
 
 class Rejections:
@@ -96,20 +111,53 @@ class Hub:
 
     # publishing
 
-    async def publish(self, app: str, draft: Draft, remember: Callable[[Message], Remember] | None = None) -> Published:
+    async def publish(
+        self,
+        app: str,
+        draft: Draft,
+        remember: Callable[[Message], Remember] | None = None,
+        *,
+        example_for: str | None = None,
+    ) -> Published:
         """Accept a message: when this returns, it and its deliveries are on the disk.
 
-        `app` is an id or uid. Raises NotFound, Conflict (event id taken), IdempotencyInProgress, StoreUnavailable.
+        `app` is an id or uid. `example_for` is the id of an endpoint that alone gets it, whatever its filters say. Raises
+        NotFound, EndpointDisabled, Invalid (archived event type, or a payload that does not fit), Conflict (event id
+        taken), IdempotencyInProgress, StoreUnavailable.
         """
+        self._judge(draft, await self.catalog.event_type(draft.event_type))
         for _ in range(PLANS):
             entry = self.catalog.known(app) or await self.catalog.application(app)
             try:
-                return await self._publish(entry, draft, remember)
+                published = await self._publish(entry, draft, remember, example_for)
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
+                continue
+            if example_for is not None:
+                self.worker.probe_now(example_for)
+            return published
         raise OutdatedPlan
 
-    async def _publish(self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None) -> Published:
+    def _judge(self, draft: Draft, event_type: EventType | None) -> None:
+        """Raises Invalid for what may not be published."""
+        if event_type is None:
+            return
+        if event_type.archived:
+            raise Invalid("this event type is archived: create it again to use it", ("body", "eventType"))
+        schema = None if self.limits.validate_payloads == "off" else schemas.newest(event_type.schemas)
+        if schema is None or not draft.content_type.startswith("application/json"):
+            return
+        found = schemas.problems(schema, draft.payload)
+        if found and self.limits.validate_payloads == "reject":
+            raise InvalidPayload([(tuple(one.path.split("/")[1:]), one.message) for one in found])
+        if found:
+            self._stats.payload_invalid(draft.event_type)
+            words = "; ".join(f"{one.path or '/'}: {one.message}" for one in found)
+            log.warning("a payload does not fit the schema of %s: %s", draft.event_type, words)
+
+    async def _publish(
+        self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None, example_for: str | None
+    ) -> Published:
         now = self.clock.now()
         message = Message(
             id=self.ids.new("msg_", now),
@@ -121,16 +169,23 @@ class Hub:
             channels=draft.channels,
             tags=draft.tags,
             order_key=draft.order_key,
+            deliver_at=draft.deliver_at,
+            source=example_for,
+            payload_until=None if draft.payload_retention is None else now + draft.payload_retention,
             created_at=now,
         )
         remembered = None if remember is None else remember(message)
         accepted = await self._accept(entry, message, now, None, remembered)
         return Published(message, accepted.remembered)
 
+    async def wanted(self, app: str, event_type: str, channels: tuple[str, ...]) -> bool:
+        """Whether any endpoint would get such a message now. Raises NotFound."""
+        return bool((await self.catalog.application(app)).router.match(event_type, channels))
+
     async def _accept(
         self, entry: Entry, message: Message, now: int, received: Received | None, remember: Remember | None
     ) -> Accepted:
-        endpoints = entry.router.match(message.event_type, message.channels)
+        endpoints = _wanting(entry, message)
         deliveries = self.worker.plan(message, endpoints, now)
         stored = False
         waiting: tuple[str, ...] = ()
@@ -148,26 +203,25 @@ class Hub:
     async def receive(self, token: str, request: Request) -> Reply:
         """What a source answers to a request, after the commit. Raises NotFound, TooLarge, StoreUnavailable."""
         for _ in range(PLANS):
-            source = await self.catalog.source(token)
+            entry, source = await self.catalog.source(token)
             try:
-                return await self._receive(source, request)
+                return await self._receive(entry, source, request)
             except OutdatedPlan:
                 # the source may have other secrets by now, or be gone: everything is judged anew
                 self.catalog.forget_application(source.app)
-                self.catalog.forget_source(token)
         raise OutdatedPlan
 
-    async def _receive(self, source: Source, request: Request) -> Reply:
+    async def _receive(self, entry: Entry, source: Source, request: Request) -> Reply:
         provider = providers.load(source.provider)
         if len(request.body) > self.size_limit(source):
             raise TooLarge(f"this source takes at most {self.size_limit(source)} bytes")
         now = self.clock.now()
         verdict = receive.verify(provider, request, source.secrets, now=now, options=source.options)
         if verdict.outcome is Outcome.ACCEPTED:
-            return await self._received(source, request, verdict, now)
+            return await self._received(entry, source, request, verdict, now)
         self._stats.request_received(source.provider, verdict.outcome.value)
         if verdict.outcome is not Outcome.CHALLENGE:
-            await self._record(source, request, verdict, now)
+            await self._record(entry, source, request, verdict, now)
         return _reply(verdict)
 
     def size_limit(self, source: Source) -> int:
@@ -175,8 +229,7 @@ class Hub:
         own = providers.load(source.provider).max_body
         return self.limits.max_received if own is None else min(own, self.limits.max_received)
 
-    async def _received(self, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
-        entry = await self.catalog.application(source.app)
+    async def _received(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
         message = Message(
             id=self.ids.new("msg_", now),
             app=source.app,
@@ -214,7 +267,7 @@ class Hub:
             received_at=now,
         )
 
-    async def _record(self, source: Source, request: Request, verdict: Verdict, now: int) -> None:
+    async def _record(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> None:
         """Pings and rejections are shown, not delivered; rejections are bounded in number and size."""
         kept = request
         if verdict.outcome is Outcome.REJECTED:
@@ -223,7 +276,6 @@ class Hub:
             kept = replace(request, body=request.body[: self.limits.rejection_body])
         reason = "" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
         noted = self._noted(source, kept, verdict.outcome.value, reason, verdict.dedup_key, None, now)
-        entry = await self.catalog.application(source.app)
         await self._committer.accept(Accept(None, (), noted, None, entry.revision))
 
     # trying again
@@ -231,12 +283,14 @@ class Hub:
     async def retry(self, app: str, message: str, endpoint: str) -> Delivery:
         """One more attempt by hand, at once, beside the schedule.
 
-        Raises NotFound, EndpointDisabled, DeliveryInFlight.
+        Raises NotFound, EndpointDisabled, MissingPayload, DeliveryInFlight.
         """
         found = await self.endpoint(app, endpoint)
         stored = await self.store.get_message(app, message)
         if stored is None:
             raise NotFound
+        if stored.expired:
+            raise MissingPayload
         now = self.clock.now()
         if await self.store.get_delivery(app, stored.id, found.id) is None:
             # it came while the endpoint was disabled, or its filters do not want it: asking by hand overrules both
@@ -250,7 +304,7 @@ class Hub:
         """Deliver messages of a time range again, each with a fresh schedule; how many.
 
         `only` chooses: "failed" (their delivery failed for good), "missing" (never planned for this endpoint), "all".
-        Pending deliveries are left alone. Raises NotFound, EndpointDisabled.
+        Pending deliveries are left alone, and so are messages whose payload is gone. Raises NotFound, EndpointDisabled.
         """
         found = await self.endpoint(app, endpoint)
         count, after = 0, None
@@ -267,9 +321,12 @@ class Hub:
             after = page[-1].id
 
     async def _wants_replay(self, message: Message, endpoint: Endpoint, only: str) -> bool:
+        if message.expired:
+            return False
         delivery = await self.store.get_delivery(message.app, message.id, endpoint.id)
         if delivery is None:
-            return only in ("missing", "all") and wants(endpoint, message.event_type, message.channels)
+            wanted = wants(endpoint, message.event_type, message.channels) and message.example_for is None
+            return only in ("missing", "all") and wanted
         return only == "all" or (only == "failed" and delivery.state == "failed")
 
     async def endpoint(self, app: str, endpoint: str) -> Endpoint:
@@ -283,6 +340,18 @@ class Hub:
 
     def _lifetime(self, endpoint: Endpoint) -> int:
         return endpoint.lifetime or self.policy.lifetime
+
+
+def _wanting(entry: Entry, message: Message) -> tuple[Endpoint, ...]:
+    """Who gets a message. Raises NotFound, EndpointDisabled where it is an example for one that cannot get it."""
+    if message.example_for is None:
+        return entry.router.match(message.event_type, message.channels)
+    endpoint = entry.endpoints.get(message.example_for)
+    if endpoint is None:
+        raise NotFound
+    if endpoint.disabled:
+        raise EndpointDisabled
+    return (endpoint,)
 
 
 def _content_type(request: Request) -> str:

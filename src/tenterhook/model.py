@@ -4,7 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from tenterhook.clock import HOUR, MINUTE, SECOND
+from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
+from tenterhook.ids import PREFIXES
 
 
 class State(StrEnum):
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     CLOSED = "closed"  # the connection ended before the answer did
     INVALID_MESSAGE = "invalid_message"  # the sender cannot turn this message into a request
     LEASE_EXPIRED = "lease_expired"
+    EXPIRED = "expired"  # the payload was removed before this try: nothing was sent
     INTERNAL = "internal"  # a defect of ours; the log has the traceback
 
 
@@ -60,12 +62,14 @@ class Secret(Struct, frozen=True):
 
 
 class Application(Struct, frozen=True, kw_only=True):
-    """One consumer of events: a customer, a team, a project."""
+    """One consumer of events: a customer, a team, a project. Retentions (µs) that are None are the server's."""
 
     id: str
     name: str
     uid: str | None = None
     rate_limit: int | None = None
+    payload_retention: int | None = None
+    record_retention: int | None = None
     metadata: dict[str, str] = {}
     created_at: int
     updated_at: int
@@ -117,7 +121,12 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`."""
+    """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
+
+    It is not sent before `deliver_at`. `payload_until` is when the payload goes even if a delivery still needs it; None
+    leaves that to the retention. `source` is the id of what it came from, where that is not the API: a source, or the
+    endpoint that it is an example for.
+    """
 
     id: str
     app: str
@@ -129,8 +138,15 @@ class Message(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     order_key: str | None = None
     source: str | None = None
+    payload_until: int | None = None
     created_at: int
+    deliver_at: int | None = None
     expired: bool = False
+
+    @property
+    def example_for(self) -> str | None:
+        """The endpoint that alone may take it for an event, None for all."""
+        return self.source if self.source is not None and self.source.startswith(PREFIXES["endpoint"]) else None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -188,7 +204,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try of a delivery, never changed once written."""
+    """One try of a delivery, never changed once written, but that its bodies go when they have `expired`."""
 
     id: str
     app: str
@@ -198,6 +214,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     trigger: Trigger
     started_at: int
     outcome: Outcome
+    expired: bool = False
 
 
 class Health(Struct, frozen=True):
@@ -258,7 +275,7 @@ class Received(Struct, frozen=True, kw_only=True):
     """A request that reached a source, and what was made of it.
 
     `verdict` is accepted, duplicate, ping or rejected; `reason` says why. `message` is the message that it became, or
-    that it repeats.
+    that it repeats. The body is empty once it has `expired`.
     """
 
     id: str
@@ -270,6 +287,7 @@ class Received(Struct, frozen=True, kw_only=True):
     dedup_key: str | None = None
     message: str | None = None
     received_at: int
+    expired: bool = False
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -290,6 +308,31 @@ class Token(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long things are kept (spans, µs): `payloads` the bytes of what came and went, `records` everything."""
+
+    payloads: int = 90 * DAY
+    records: int = 90 * DAY
+
+    def of(self, app: Application) -> "Retention":
+        """What holds for an application."""
+        return Retention(
+            payloads=self.payloads if app.payload_retention is None else app.payload_retention,
+            records=self.records if app.record_retention is None else app.record_retention,
+        )
+
+
+class Integration(Struct, frozen=True, kw_only=True):
+    """A named credential of an application: its key is a token for the application, which opens its feature flags."""
+
+    id: str
+    app: str
+    name: str
+    feature_flags: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
 
 
 class Policy(Struct, frozen=True, kw_only=True):

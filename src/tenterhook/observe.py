@@ -59,6 +59,9 @@ class Instrument:
     def committed(self, size: int) -> None:
         """A batch of `size` pieces of work is on the disk."""
 
+    def removed(self, what: str, messages: int, requests: int) -> None:
+        """Retention removed `what` (records, or payloads only) of so many messages and received requests."""
+
 
 class Stats(Instrument):
     """The figures behind `/metrics`, since this process began."""
@@ -72,6 +75,8 @@ class Stats(Instrument):
         self.failed = 0
         self.lost_leases = 0
         self.signals: dict[str, int] = {}
+        self.invalid: dict[str, int] = {}
+        self.gone: dict[tuple[str, str], int] = {}
         self.attempt_seconds = Histogram()
         self.delivery_seconds = Histogram()
         self.batch_sizes = Histogram(_BATCH)
@@ -83,6 +88,10 @@ class Stats(Instrument):
     def request_received(self, provider: str, verdict: str) -> None:
         """A webhook reached a source."""
         self.received[provider, verdict] = self.received.get((provider, verdict), 0) + 1
+
+    def payload_invalid(self, event_type: str) -> None:
+        """A message was accepted although its payload does not fit the schema of its event type."""
+        self.invalid[event_type] = self.invalid.get(event_type, 0) + 1
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         outcome = attempt.outcome
@@ -103,6 +112,11 @@ class Stats(Instrument):
 
     def committed(self, size: int) -> None:
         self.batch_sizes.add(size)
+
+    def removed(self, what: str, messages: int, requests: int) -> None:
+        for kind, count in (("messages", messages), ("requests", requests)):
+            if count:
+                self.gone[what, kind] = self.gone.get((what, kind), 0) + count
 
 
 class StatsCollector(Collector):
@@ -126,8 +140,13 @@ class StatsCollector(Collector):
         yield _labelled(
             "tenterhook_requests_received", "Requests at sources by verdict.", ("provider", "verdict"), s.received
         )
+        invalid = {(name,): count for name, count in s.invalid.items()}
+        yield _labelled("tenterhook_payloads_invalid", "Accepted payloads that do not fit.", ("event_type",), invalid)
         signals = {(kind,): count for kind, count in s.signals.items()}
         yield _labelled("tenterhook_signals", "Signals by kind.", ("kind",), signals)
+        yield _labelled(
+            "tenterhook_removed", "Messages and received requests that retention removed.", ("what", "of"), s.gone
+        )
         yield s.attempt_seconds.family("tenterhook_attempt_seconds", "How long attempts took.")
         yield s.delivery_seconds.family("tenterhook_delivery_seconds", "From accepted to delivered, retries included.")
         yield s.batch_sizes.family("tenterhook_commit_batch_size", "Pieces of work per commit.")
@@ -218,3 +237,7 @@ class Instruments(Instrument):
     def committed(self, size: int) -> None:
         for instrument in self._all:
             instrument.committed(size)
+
+    def removed(self, what: str, messages: int, requests: int) -> None:
+        for instrument in self._all:
+            instrument.removed(what, messages, requests)

@@ -15,21 +15,28 @@ from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Invalid, NotFound
+from tenterhook.event_type_changes import Change
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Application, Endpoint, Secret, Source, Token
+from tenterhook.model import Application, Endpoint, EventType, Integration, Secret, Source, Token
 from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.tokens import TokenScope
+from tenterhook.units import format_duration
 
 MOST_SECRETS = 10
 SOURCE_TOKEN_BYTES = 24
 _PAGE = 250
+_RETENTION = "recordRetentionHours"
 
 RememberFor = Callable[[Any], Remember] | None
 """Makes the remembered answer of an idempotent request from the object that was created."""
 
 
 class Registry:
-    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are."""
+    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are.
+
+    `longest_timeout` bounds that of endpoints; records must be kept for longer than `lifetime`, that of a delivery (µs).
+    """
 
     def __init__(
         self,
@@ -41,36 +48,66 @@ class Registry:
         kinds: Sequence[str],
         check_url: Callable[[str], Awaitable[None]],
         longest_timeout: int,
+        lifetime: int,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
         self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
+        self._lifetime = lifetime
 
     # applications
 
     async def create_application(self, remember: RememberFor = None, **fields: Any) -> Application:
-        """Raises Conflict for a taken uid."""
+        """Raises Invalid, Conflict for a taken uid."""
         now = self._clock.now()
         app = Application(id=self._ids.new(PREFIXES["application"], now), created_at=now, updated_at=now, **fields)
+        self._check_retention(app)
         await self._store.create_application(app, None if remember is None else remember(app))
         return app
 
     async def save_application(self, app: Application, **changes: Any) -> Application:
-        """Raises NotFound, Conflict."""
+        """Raises Invalid, NotFound, Conflict."""
         changed = replace(app, updated_at=self._clock.now(), **changes)
+        self._check_retention(changed)
         await self._store.save_application(changed)
         self._catalog.forget_application(app.id)
         return changed
 
+    def _check_retention(self, app: Application) -> None:
+        if app.record_retention is not None and app.record_retention <= self._lifetime:
+            least = format_duration(self._lifetime)
+            raise Invalid(f"records must be kept for longer than a delivery may live ({least})", ("body", _RETENTION))
+
     async def delete_application(self, app: Application) -> None:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""
         endpoints = await self._store.load_endpoints(app.id)
-        sources = await self.sources(app.id)
         await self._store.delete_application(app.id)
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
             self._worker.dismiss(endpoint.id)
-        for source in sources:
-            self._catalog.forget_source(source.token)
+
+    # event types
+
+    async def create_event_type(self, event_type: EventType, remember: RememberFor = None) -> EventType:
+        """Raises EventTypeExists unless the one there is archived."""
+        await self._store.create_event_type(event_type, None if remember is None else remember(event_type))
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def save_event_type(self, event_type: EventType) -> EventType:
+        """Create or replace it."""
+        await self._store.save_event_type(event_type)
+        self._catalog.forget_event_type(event_type.name)
+        return event_type
+
+    async def change_event_types(self, changes: Sequence[Change], remember: Remember | None = None) -> None:
+        """All of the changes or none."""
+        await self._store.save_event_types([change.event_type for change in changes], remember)
+        self._catalog.forget_event_type("")
+
+    async def delete_event_type(self, name: str) -> None:
+        """Remove it for good. Raises NotFound."""
+        await self._store.delete_event_type(name)
+        self._catalog.forget_event_type(name)
 
     # endpoints
 
@@ -159,13 +196,36 @@ class Registry:
         changed = replace(source, updated_at=self._clock.now(), **changes)
         _check_source(changed)
         await self._store.save_source(source.app, changed)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
         return changed
 
     async def delete_source(self, source: Source) -> None:
         """What it received stays. Raises NotFound."""
         await self._store.delete_source(source.app, source.id)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
+
+    # integrations
+
+    async def create_integration(self, app: str, remember: RememberFor = None, **fields: Any) -> Integration:
+        """It gets its first key when that is rotated."""
+        now = self._clock.now()
+        made = self._ids.new(PREFIXES["integration"], now)
+        integration = Integration(id=made, app=app, created_at=now, updated_at=now, **fields)
+        await self._store.create_integration(app, integration, None if remember is None else remember(integration))
+        return integration
+
+    async def save_integration(self, integration: Integration, **changes: Any) -> Integration:
+        """Its key goes by the changes at once. Raises NotFound."""
+        changed = replace(integration, updated_at=self._clock.now(), **changes)
+        await self._store.save_integration(integration.app, changed)
+        return changed
+
+    async def rotate_key(self, integration: Integration) -> str:
+        """The text of a new key, which is shown once; the one before is no more. Raises NotFound."""
+        fields = {"name": integration.name, "scope": TokenScope.APPLICATION.value, "app": integration.app}
+        key, text = _made_token(self._clock, **fields)
+        await self._store.rotate_key(integration.app, integration.id, key, tokens.hash_token(text))
+        return text
 
     # lookups that faces need
 
@@ -183,6 +243,23 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+    async def integration(self, app: str, integration: str) -> Integration:
+        """By id. Raises NotFound."""
+        found = await self._store.get_integration(app, integration)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def event_types(self) -> list[EventType]:
+        """All event types by name, archived ones too."""
+        found: list[EventType] = []
+        while True:
+            after = found[-1].name if found else None
+            page = await self._store.list_event_types(Cursor(limit=_PAGE, after=after), archived=True)
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     async def sources(self, app: str) -> list[Source]:
         """All sources of the application."""
@@ -203,10 +280,14 @@ class Registry:
 
 async def create_token(store: Store, clock: Clock, **fields: Any) -> tuple[Token, str]:
     """Make a token from these fields of it; its text is returned once and stored nowhere."""
-    text, now = tokens.new_token(SystemRandom()), clock.now()
-    token = Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields)
+    token, text = _made_token(clock, **fields)
     await store.create_token(token, tokens.hash_token(text))
     return token, text
+
+
+def _made_token(clock: Clock, **fields: Any) -> tuple[Token, str]:
+    now = clock.now()
+    return Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields), tokens.new_token(SystemRandom())
 
 
 def _check_source(source: Source) -> None:

@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 from typing import IO, Any
@@ -16,10 +16,13 @@ import uvloop
 from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
+from tenterhook.api.quota import Quotas
 from tenterhook.catalog import Catalog
 from tenterhook.clock import SECOND, Clock
+from tenterhook.config import ConfiguredOutbox
 from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
+from tenterhook.engine.retention import Sweeper
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
@@ -27,6 +30,9 @@ from tenterhook.http_server import HttpServer, http_server, listen, raise_file_l
 from tenterhook.hub import Hub, Limits
 from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.outbox.databases import open_table
+from tenterhook.outbox.publishing import Publisher
+from tenterhook.outbox.relay import Relays
 from tenterhook.registry import Registry, create_token
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
@@ -84,19 +90,29 @@ class Node:
             disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), send=settings.role != "api",
         )  # fmt: skip
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
+        self.sweeper = Sweeper(store, self.clock, instrument, settings.retention())
         self.catalog = Catalog(store, self.worker.adopt)
-        limits = Limits(settings.max_received, settings.rejection_body)
+        limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
         )
         self.registry = Registry(
-            store, self.catalog, self.worker, self.clock, ids, tuple(KINDS), self._check_url, settings.longest_timeout()
+            store,
+            self.catalog,
+            self.worker,
+            self.clock,
+            ids,
+            tuple(KINDS),
+            self._check_url,
+            settings.longest_timeout(),
+            policy.lifetime,
         )
+        self.relays = Relays(Publisher(self.hub.publish, self.clock, settings.max_payload), self.clock, open_table)
         self.ready = False
         self.api = Api(
             self.hub, self.registry, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
-            answers=settings.role != "worker",
+            answers=settings.role != "worker", quotas=Quotas(settings.operator_rate, settings.application_rate),
         )  # fmt: skip
         self._heard: set[asyncio.Task[None]] = set()
 
@@ -110,7 +126,9 @@ class Node:
 
     async def start(self) -> None:
         """Take over what an earlier process left, and begin to deliver."""
-        recovered = await self.store.recover(self.clock.now())
+        now = self.clock.now()
+        await self.store.add_days(now)
+        recovered = await self.store.recover(now)
         if recovered:
             log.info("%d deliveries were in flight when the last process ended: they go on", recovered)
         self.committer.start()
@@ -118,6 +136,7 @@ class Node:
         await self.worker.start()
         if self.settings.role != "api":
             self.upkeep.start()
+            self.sweeper.start()
         self.ready = True
 
     def _hear(self, hint: Hint) -> None:
@@ -125,6 +144,8 @@ class Node:
         match hint.topic:
             case "application":
                 self.catalog.forget_application(hint.about)
+            case "event_type":
+                self.catalog.forget_event_type(hint.about)
             case "token":
                 self.api.auth.forget()
             case "due":
@@ -141,6 +162,11 @@ class Node:
         self._heard.add(task)
         task.add_done_callback(self._heard.discard)
 
+    async def relay(self, outboxes: Iterable[ConfiguredOutbox]) -> None:
+        """Relay from these outboxes, and from no others; a node that only answers leaves that to those that work."""
+        if self.settings.role != "api":
+            await self.relays.apply(outboxes)
+
     async def stop(self) -> None:
         """Start nothing more, let what is in flight end, write everything down; each step whatever became of the others."""
         self.ready = False
@@ -150,6 +176,8 @@ class Node:
             last_first.push_async_callback(self.committer.close)
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
             last_first.push_async_callback(self.upkeep.stop)
+            last_first.push_async_callback(self.sweeper.stop)
+            last_first.push_async_callback(self.relays.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""

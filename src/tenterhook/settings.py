@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tenterhook.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from tenterhook.errors import ConfigurationError, Invalid
-from tenterhook.model import Policy
+from tenterhook.model import Policy, Retention
 from tenterhook.setting_kinds import (
     CREDENTIAL,
     DATABASE,
@@ -38,7 +38,7 @@ PREFIX = "TENTERHOOK_"
 LEASE_MARGIN = 10 * SECOND
 """How much longer than an attempt its lease must be: time to commit the result before another worker may claim it."""
 
-_POLICY = Policy()
+_POLICY, _RETENTION = Policy(), Retention()
 
 
 class Masked(Struct, frozen=True, kw_only=True):
@@ -156,11 +156,39 @@ class Settings(Masked, frozen=True, kw_only=True):
         _POLICY.disable_after
     )
     max_payload: Annotated[int, size(1, 1 << 30), "The largest message that the API accepts."] = 1 << 20
+    validate_payloads: Annotated[
+        str,
+        choice("off", "warn", "reject"),
+        "What happens to a message whose payload does not fit the JSON Schema of its event type: nothing, a line in the"
+        " log, or a refusal.",
+    ] = "off"
+    operator_rate: Annotated[
+        int,
+        whole(0, 1_000_000),
+        "The most API requests per second with one token that is not limited to an application; 0 for no limit.",
+    ] = 0
+    application_rate: Annotated[
+        int,
+        whole(0, 1_000_000),
+        "The most API requests per second with one token of an application, at each node; 0 for no limit.",
+    ] = 100
     max_received: Annotated[int, size(1, 1 << 30), "The largest request that a source accepts."] = 25 << 20
     # at least what the words of a chat service need: they say whether it took the message
     max_response: Annotated[int, size(1 << 10, 64 << 20), "How much of an answer is kept with its attempt."] = 16 << 10
     rejections_kept: Annotated[int, whole(0, 1_000_000), "How many rejected requests are kept for each source."] = 1_000
     rejection_body: Annotated[int, size(0, 64 << 20), "How much of the body of a rejected request is kept."] = 64 << 10
+    payload_retention: Annotated[
+        int,
+        duration(HOUR),
+        "How long payloads are kept: those of messages, the bodies of received requests, and what attempts sent and got"
+        " back.",
+    ] = _RETENTION.payloads
+    record_retention: Annotated[
+        int,
+        duration(HOUR),
+        "How long messages with their deliveries and attempts, and received requests, are kept. Longer than"
+        " `delivery_lifetime`.",
+    ] = _RETENTION.records
     memory_deliveries: Annotated[
         int, whole(0, 10_000_000), "How many fresh deliveries are held in memory, so that they need not be read back."
     ] = 10_000
@@ -192,6 +220,10 @@ class Settings(Masked, frozen=True, kw_only=True):
             breaker_open_cap=self.breaker_open_cap,
             disable_after=self.disable_after,
         )
+
+    def retention(self) -> Retention:
+        """How long things are kept where an application has no retention of its own."""
+        return Retention(payloads=self.payload_retention, records=self.record_retention)
 
     def longest_timeout(self) -> int:
         """The longest `timeout` (µs) that an endpoint may have of its own with this lease."""
@@ -296,6 +328,12 @@ def disagreements(settings: Settings) -> Iterator[tuple[str, str]]:
         yield (
             "breaker_open",
             (f"{show(settings.breaker_open)} is longer than breaker_open_cap ({show(settings.breaker_open_cap)})"),
+        )
+    if settings.record_retention <= settings.delivery_lifetime:
+        yield (
+            "record_retention",
+            f"{show(settings.record_retention)} is too short: make it longer than delivery_lifetime"
+            f" ({show(settings.delivery_lifetime)})",
         )
 
 

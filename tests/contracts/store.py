@@ -704,7 +704,6 @@ class StoreContract:
         assert back == newest_first[1:3]
         window = Cursor(limit=9, descending=True, since=NOW + step_, until=NOW + 3 * step_)
         assert await store.list_messages(app.id, window) == [messages[2], messages[1]]
-        assert await store.list_messages(app.id, Cursor(limit=9), ["none"]) == []
 
     async def test_attempts_are_listed_by_message_and_by_endpoint(self, store: Store, app: Application) -> None:
         endpoints = [new_endpoint(app) for _ in range(2)]

@@ -17,7 +17,10 @@ from tenterhook.api import (
     endpoint_parts,
     endpoints,
     event_types,
+    examples,
+    imports,
     inbound,
+    integrations,
     messages,
     sources,
 )
@@ -35,6 +38,7 @@ from tenterhook.api.http import (
 from tenterhook.api.idempotency import Idempotency
 from tenterhook.api.openapi import encoded
 from tenterhook.api.query import Query
+from tenterhook.api.quota import Counter, Headers, Quotas
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
 from tenterhook.errors import NotFound, TenterhookError
@@ -49,11 +53,14 @@ ROUTES: list[Route] = [
     *applications.ROUTES,
     *authentication.ROUTES,
     *event_types.ROUTES,
+    *imports.ROUTES,
     *endpoints.ROUTES,
     *endpoint_parts.ROUTES,
+    *examples.ROUTES,
     *messages.ROUTES,
     *attempts.ROUTES,
     *sources.ROUTES,
+    *integrations.ROUTES,
     *about.ROUTES,
 ]
 
@@ -83,12 +90,14 @@ class Api:
         body_limit: int = BODY_LIMIT,
         public_url: str | None = None,
         answers: bool = True,
+        quotas: Quotas | None = None,
     ) -> None:
         self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
         self.auth = Authenticator(store, clock, admin_token)
         self.idempotency = Idempotency(store, clock)
         self.public_url = (public_url or "").rstrip("/")
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._counter = Counter(quotas or Quotas(), clock)
         self._router, self._answers = Router(ROUTES), answers
         self._ready, self._metrics, self._body_limit = ready, metrics, body_limit
 
@@ -124,15 +133,17 @@ class Api:
             return Response(204, b"", (*_CORS, *_allowed_headers(scope)))
         route, params = self._router.find(scope["method"], path)
         call = Call(scope, receive, route, params, self._body_limit)
+        counted: Headers = ()
         if route.access is not Access.PUBLIC:
             call.token = await self.auth.token(call.header(b"authorization"))
             app = None
             if route.access is Access.APPLICATION and "app_id" in params and call.token.app is not None:
                 app = await self._id_of(params["app_id"])
             self.auth.check(call.token, route, app)
+            counted = self._counter.take(call.token)
         call.query = Query(call.query_text, route.query)
         response = await self._handle(route, call)
-        return Response(response.status, response.body, (*response.headers, _CORS[0]))
+        return Response(response.status, response.body, (*response.headers, *counted, _CORS[0]))
 
     async def _handle(self, route: Route, call: Call) -> Response:
         if route.method not in ("PUT", "PATCH", "DELETE"):

@@ -10,7 +10,23 @@ from tenterhook.api.idempotency import RememberFor
 from tenterhook.api.lists import SORTED_PAGE, ListResponse
 from tenterhook.api.query import Flag
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import In, Metadata, Out, Rate, Time, Title, Uid, given, instant, metadata_of, uid_of, unset
+from tenterhook.api.shapes import (
+    Hours,
+    In,
+    Metadata,
+    Out,
+    Rate,
+    Time,
+    Title,
+    Uid,
+    given,
+    hours,
+    instant,
+    metadata_of,
+    span_of,
+    uid_of,
+    unset,
+)
 from tenterhook.errors import Conflict, Invalid, Managed, NotFound
 from tenterhook.model import Application
 
@@ -28,16 +44,20 @@ class ApplicationIn(In):
     uid: Uid | None = None
     throttle_rate: Rate | None = None
     rate_limit: Rate | None = None
+    payload_retention_hours: Hours | UnsetType | None = UNSET
+    record_retention_hours: Hours | UnsetType | None = UNSET
     metadata: Metadata | None = None
 
     def fields(self) -> dict[str, Any]:
         """Raises Invalid."""
-        return {
-            "name": self.name,
-            "uid": uid_of(self.uid, PREFIX),
-            "rate_limit": self.throttle_rate or self.rate_limit,
-            "metadata": metadata_of(self.metadata),
-        }
+        return given(
+            name=self.name,
+            uid=uid_of(self.uid, PREFIX),
+            rate_limit=self.throttle_rate or self.rate_limit,
+            payload_retention=span_of(self.payload_retention_hours),
+            record_retention=span_of(self.record_retention_hours),
+            metadata=metadata_of(self.metadata),
+        )
 
 
 class ApplicationPatch(In):
@@ -47,6 +67,8 @@ class ApplicationPatch(In):
     uid: Uid | UnsetType | None = UNSET
     throttle_rate: Rate | UnsetType | None = UNSET
     rate_limit: Rate | UnsetType | None = UNSET
+    payload_retention_hours: Hours | UnsetType | None = UNSET
+    record_retention_hours: Hours | UnsetType | None = UNSET
     metadata: Metadata | UnsetType | None = UNSET
 
     def fields(self) -> dict[str, Any]:
@@ -55,6 +77,8 @@ class ApplicationPatch(In):
             name=self.name,
             uid=UNSET if self.uid is UNSET else uid_of(self.uid, PREFIX),
             rate_limit=self.rate_limit if self.throttle_rate is UNSET else self.throttle_rate,
+            payload_retention=span_of(self.payload_retention_hours),
+            record_retention=span_of(self.record_retention_hours),
             metadata=UNSET if self.metadata is UNSET else metadata_of(self.metadata),
         )
 
@@ -67,6 +91,8 @@ class ApplicationOut(Out, kw_only=True):
     uid: str | UnsetType = UNSET
     throttle_rate: int | None
     rate_limit: int | UnsetType = UNSET
+    payload_retention_hours: float | None = None
+    record_retention_hours: float | None = None
     created_at: Time
     updated_at: Time
     metadata: Metadata
@@ -79,6 +105,8 @@ def shown(app: Application) -> ApplicationOut:
         uid=unset(app.uid),
         throttle_rate=app.rate_limit,
         rate_limit=UNSET if app.rate_limit is None else app.rate_limit,
+        payload_retention_hours=hours(app.payload_retention),
+        record_retention_hours=hours(app.record_retention),
         created_at=instant(app.created_at),
         updated_at=instant(app.updated_at),
         metadata=app.metadata,

@@ -15,8 +15,8 @@ from tenterhook.api.routes import Route
 from tenterhook.api.shapes import Encoding, Metadata, Out, Time, instant, text_of
 from tenterhook.clock import MILLISECOND
 from tenterhook.errors import Conflict, NotFound
-from tenterhook.model import Attempt, Delivery, Endpoint, Message, Result, State, Timing, Trigger
-from tenterhook.store.base import Cursor
+from tenterhook.model import Attempt, Delivery, Endpoint, Result, State, Timing, Trigger
+from tenterhook.store.base import ANY_ATTEMPT, AttemptFilter, Cursor, Found
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ EXPANDED_STATUSES = Flag(
     "expanded_statuses", "Has no effect: an attempt has succeeded or failed, which every client knows."
 )
 _OF_ATTEMPTS = (*WINDOW_PAGE, STATUS, STATUS_CODE_CLASS, CHANNEL, TAG, EVENT_TYPES, WITH_CONTENT, EXPANDED_STATUSES)
+_EXPIRED = "EXPUNGED"
+"""In place of an answer that was removed, as the wire API has it."""
 _ENDED = {State.DELIVERED: SUCCESS, State.FAILED: FAIL, State.CANCELLED: CANCELED}
 
 
@@ -131,7 +133,7 @@ def shown(
     status = SUCCESS if outcome.result is Result.OK else FAIL
     answer = "{}"
     if with_content:
-        answer = text_of(outcome.response_body)[0] if outcome.status else outcome.detail
+        answer = _answer(attempt)
     return MessageAttemptOut(
         id=attempt.id,
         url=outcome.url,
@@ -146,6 +148,13 @@ def shown(
         timestamp=instant(attempt.started_at),
         msg=msg,
     )
+
+
+def _answer(attempt: Attempt) -> str:
+    outcome = attempt.outcome
+    if not outcome.status:
+        return outcome.detail
+    return _EXPIRED if attempt.expired else text_of(outcome.response_body)[0]
 
 
 def _detailed(attempt: Attempt) -> MessageAttemptOut:
@@ -169,70 +178,48 @@ def _timing(timing: Timing) -> AttemptTimingOut:
     )
 
 
-class Filter:
-    """The conditions of a list of attempts."""
-
-    def __init__(self, api: "Api", app: str, query: Query) -> None:
-        self._api, self._app = api, app
-        self._status, self._class = query[STATUS], query[STATUS_CODE_CLASS]
-        self._of_message = messages.Filter(query, event_types=True)
-        self._messages: dict[str, Message | None] = {}
-
-    @property
-    def empty(self) -> bool:
-        """Whether everything passes."""
-        return self._status is None and self._class is None and self._of_message.empty
-
-    async def passes(self, attempt: Attempt) -> bool:
-        code, ok = attempt.outcome.status, attempt.outcome.result is Result.OK
-        if self._status is not None and self._status != (SUCCESS if ok else FAIL):
-            return False
-        if self._class is not None and not self._class <= code < self._class + 100:
-            return False
-        if self._of_message.empty:
-            return True
-        message = await self.message(attempt.message)
-        return message is not None and self._of_message.passes(message)
-
-    async def message(self, message: str) -> Message | None:
-        """A message, asked for once."""
-        if message not in self._messages:
-            self._messages[message] = await self._api.store.get_message(self._app, message)
-        return self._messages[message]
+def filter_of(query: Query) -> AttemptFilter | None:
+    """What a list says of attempts; None for what no attempt is."""
+    status, lowest = query[STATUS], query[STATUS_CODE_CLASS]
+    if status not in (None, SUCCESS, FAIL):
+        return None
+    return AttemptFilter(
+        ok=None if status is None else status == SUCCESS,
+        statuses=None if lowest is None else (lowest, lowest + 100),
+        of=messages.filter_of(query),
+    )
 
 
-async def _attempts(
-    api: "Api", app: str, cursor: Cursor, conditions: Filter, message: str | None, endpoint: str | None
-) -> Sequence[Attempt]:
-    async def fetch(page: Cursor) -> Sequence[Attempt]:
-        return await api.store.list_attempts(app, page, message=message, endpoint=endpoint)
-
-    if conditions.empty:
-        return await fetch(cursor)
-    return await lists.sifted(cursor, fetch, lambda attempt: attempt.id, conditions.passes)
+async def _search(
+    api: "Api", app: str, cursor: Cursor, wanted: AttemptFilter | None, message: str | None, endpoint: str | None
+) -> Found[Attempt]:
+    if wanted is None:
+        return Found([])
+    if wanted == ANY_ATTEMPT:
+        return Found(await api.store.list_attempts(app, cursor, message=message, endpoint=endpoint))
+    return await api.store.search_attempts(app, cursor, wanted, message=message, endpoint=endpoint)
 
 
 async def by_endpoint(api: "Api", call: Call) -> Response:
     """Attempts at an endpoint, newest first."""
     endpoint = await endpoints.find(api, call)
     with_content, with_msg = call.query[WITH_CONTENT], call.query[WITH_MSG]
-    conditions = Filter(api, endpoint.app, call.query)
-    cursor = lists.cursor_of(call, PREFIX, descending=True)
+    wanted = filter_of(call.query)
     shown_messages: dict[str, messages.MessageOut] = {}
 
-    async def fetch(page: Cursor) -> Sequence[Attempt]:
-        found = await _attempts(api, endpoint.app, page, conditions, None, endpoint.id)
-        for message in {attempt.message for attempt in found} if with_msg else ():
-            there = await conditions.message(message)
-            if there is not None:
-                shown_messages[message] = messages.shown(there, with_content)
+    async def search(page: Cursor) -> Found[Attempt]:
+        found = await _search(api, endpoint.app, page, wanted, None, endpoint.id)
+        if with_msg:
+            named = {attempt.message for attempt in found.items}
+            for message in await api.store.get_messages(endpoint.app, sorted(named)):
+                shown_messages[message.id] = messages.shown(message, with_content)
         return found
 
     def render(attempt: Attempt) -> MessageAttemptOut:
         msg = shown_messages.get(attempt.message, UNSET)
         return shown(attempt, with_content=with_content, msg=msg)
 
-    return await lists.answer(cursor, fetch, render, lambda attempt: attempt.id)
+    return await lists.answer_search(lists.cursor_of(call, PREFIX, descending=True), search, render, _id)
 
 
 async def by_message(api: "Api", call: Call) -> Response:
@@ -240,13 +227,17 @@ async def by_message(api: "Api", call: Call) -> Response:
     message = await messages.find(api, call)
     with_content, ref = call.query[WITH_CONTENT], call.query[ENDPOINT_ID]
     endpoint = None if ref is None else await endpoints.find_or_ref(api, message.app, ref)
-    conditions = Filter(api, message.app, call.query)
-    return await lists.answer(
+    wanted = filter_of(call.query)
+    return await lists.answer_search(
         lists.cursor_of(call, PREFIX, descending=True),
-        lambda page: _attempts(api, message.app, page, conditions, message.id, endpoint),
+        lambda page: _search(api, message.app, page, wanted, message.id, endpoint),
         lambda attempt: shown(attempt, with_content=with_content),
-        lambda attempt: attempt.id,
+        _id,
     )
+
+
+def _id(attempt: Attempt) -> str:
+    return attempt.id
 
 
 async def get(api: "Api", call: Call) -> Response:

@@ -3,7 +3,6 @@
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
@@ -16,18 +15,16 @@ from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import In, Name, Out, Text, Time, given, instant, unset
 from tenterhook.errors import EventTypeExists, Invalid, NotFound
 from tenterhook.model import EventType
+from tenterhook.schemas import check_schemas
 from tenterhook.store.base import Cursor
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
-MOST_SCHEMA_BYTES = 256 << 10
-DEEPEST_SCHEMA = 64
 INCLUDE_ARCHIVED = Flag("include_archived", "Archived ones too.")
 WITH_CONTENT = Flag("with_content", "Show the schemas.")
 EXPUNGE = Flag("expunge", "Remove it instead of archiving it.")
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,256}")
-_VERSION = re.compile(r"[a-zA-Z0-9\-_.]{1,64}")
 
 Schemas = Annotated[
     dict[str, Any],
@@ -108,32 +105,8 @@ class EventTypeOut(Out, kw_only=True):
 
 def schemas_of(schemas: Schemas | None) -> Schemas | None:
     """A JSON Schema for each version. Raises Invalid for what cannot be one."""
-    if schemas is None:
-        return None
-    for version, schema in schemas.items():
-        loc = ("body", "schemas", version)
-        if not _VERSION.fullmatch(version):
-            raise Invalid("a version has 1 to 64 letters, digits, hyphens, underscores and full stops", loc)
-        if not isinstance(schema, dict | bool):
-            raise Invalid("a JSON Schema is an object", loc)
-        if _depth(schema) > DEEPEST_SCHEMA:
-            raise Invalid(f"a schema may be at most {DEEPEST_SCHEMA} levels deep", loc)
-    if len(msgspec.json.encode(schemas)) > MOST_SCHEMA_BYTES:
-        raise Invalid(f"schemas may have at most {MOST_SCHEMA_BYTES} bytes as JSON", ("body", "schemas"))
+    check_schemas(schemas or {})
     return schemas
-
-
-def _depth(value: object) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    return depth
 
 
 def _flags(flags: list[str] | None) -> tuple[str, ...]:
@@ -156,7 +129,7 @@ def shown(event_type: EventType, with_content: bool = True) -> EventTypeOut:
     )
 
 
-def _visible(call: Call, event_type: EventType) -> bool:
+def visible(call: Call, event_type: EventType) -> bool:
     """An application's token sees an event type behind feature flags only if it carries one of them."""
     flags, token = event_type.feature_flags, call.token
     return not flags or token is None or token.app is None or not set(flags).isdisjoint(token.feature_flags)
@@ -183,13 +156,13 @@ async def listing(api: "Api", call: Call) -> Response:
     """Event types by name; the schemas only on request."""
     archived, with_content = call.query[INCLUDE_ARCHIVED], call.query[WITH_CONTENT]
 
-    async def visible(event_type: EventType) -> bool:
-        return _visible(call, event_type)
+    async def shown_to_caller(event_type: EventType) -> bool:
+        return visible(call, event_type)
 
     return await lists.answer(
         _cursor(call),
         lambda page: lists.sifted(
-            page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, visible
+            page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, shown_to_caller
         ),
         lambda event_type: shown(event_type, with_content),
         _iterator,
@@ -198,7 +171,7 @@ async def listing(api: "Api", call: Call) -> Response:
 
 async def _find(api: "Api", call: Call) -> EventType:
     found = await api.store.get_event_type(call.params["event_type_name"])
-    if found is None or not _visible(call, found):
+    if found is None or not visible(call, found):
         raise NotFound
     return found
 
@@ -215,8 +188,7 @@ async def create(api: "Api", call: Call) -> Response:
         now = api.clock.now()
         since = now if there is None else there.created_at
         event_type = EventType(name=given_.name, created_at=since, updated_at=now, **fields)
-        await api.store.create_event_type(event_type, None if remember is None else remember(event_type))
-        return event_type
+        return await api.registry.create_event_type(event_type, remember)
 
     return await api.idempotency.creating(call, 201, made, shown)
 
@@ -234,7 +206,7 @@ async def put(api: "Api", call: Call) -> Response:
         raise Invalid("a name has letters, digits, hyphens, underscores and full stops", ("path", "event_type_name"))
     there = await api.store.get_event_type(name)
     event_type = EventType(name=name, created_at=there.created_at if there else now, updated_at=now, **fields)
-    await api.store.save_event_type(event_type)
+    await api.registry.save_event_type(event_type)
     return json_response(200 if there else 201, shown(event_type))
 
 
@@ -242,7 +214,7 @@ async def patch(api: "Api", call: Call) -> Response:
     event_type = await _find(api, call)
     fields = (await call.json(EventTypePatch)).fields()
     changed = replace(event_type, updated_at=api.clock.now(), **fields)
-    await api.store.save_event_type(changed)
+    await api.registry.save_event_type(changed)
     return json_response(200, shown(changed))
 
 
@@ -250,9 +222,9 @@ async def delete(api: "Api", call: Call) -> Response:
     """Archive it, or remove it with `expunge=true`. Endpoints that filter on it are left alone."""
     event_type = await _find(api, call)
     if call.query[EXPUNGE]:
-        await api.store.delete_event_type(event_type.name)
+        await api.registry.delete_event_type(event_type.name)
     else:
-        await api.store.save_event_type(replace(event_type, archived=True, updated_at=api.clock.now()))
+        await api.registry.save_event_type(replace(event_type, archived=True, updated_at=api.clock.now()))
     return NO_CONTENT
 
 

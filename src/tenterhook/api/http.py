@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from tenterhook.api.query import Query
-from tenterhook.errors import BadRequest, Invalid, TenterhookError, TooLarge
+from tenterhook.api.quota import headers as quota_headers
+from tenterhook.clock import SECOND
+from tenterhook.errors import BadRequest, Invalid, TenterhookError, TooLarge, TooManyRequests
 from tenterhook.model import Token
 
 if TYPE_CHECKING:
@@ -70,8 +72,11 @@ async def send_response(send: Send, response: Response) -> None:
 def error_response(error: TenterhookError) -> Response:
     """Every error is a JSON object, of one shape for 422 and of another for the rest."""
     if isinstance(error, Invalid):
-        return json_response(422, InvalidOut([Problem(error.loc, error.detail, error.kind)]))
+        return json_response(422, InvalidOut([Problem(*place) for place in error.places()]))
     response = json_response(error.status, ErrorOut(error.code, error.detail))
+    if isinstance(error, TooManyRequests):
+        retry = (b"retry-after", b"%d" % -(-error.wait // SECOND))
+        response.headers = (*response.headers, *quota_headers(error.rate, 0, error.wait), retry)
     if error.status == 503:
         response.headers = (*response.headers, (b"retry-after", b"1"))
     return response

@@ -12,7 +12,7 @@ from tenterhook.api.query import Instant, Number, OneWord, Text
 from tenterhook.api.shapes import Out
 from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
-from tenterhook.store.base import Cursor
+from tenterhook.store.base import Cursor, Found
 
 _SIFTED = 250
 _LAST_INSTANT = (ids.EPOCH + 0xFFFF_FFFF) * SECOND
@@ -79,7 +79,7 @@ async def sifted(
     keep: Callable[[T], Awaitable[bool]],
     at_once: int = _SIFTED,
 ) -> list[T]:
-    """A page of what `keep` lets through, for conditions that the store does not know: reads on until it is full.
+    """A page of what `keep` lets through: reads on until it is full. Only for what there are few of.
 
     No more than `at_once` items are fetched at a time.
     """
@@ -100,16 +100,40 @@ async def answer(
     render: Callable[[T], object],
     key: Callable[[T], str],
 ) -> Response:
-    """Fetch a page and answer it; a list going backward is cut at its front."""
-    found = await fetch(cursor)
+    """Fetch a page and answer it."""
+    return _page(cursor, await fetch(cursor), None, render, key)
+
+
+async def answer_search(
+    cursor: Cursor,
+    search: Callable[[Cursor], Awaitable[Found[T]]],
+    render: Callable[[T], object],
+    key: Callable[[T], str],
+) -> Response:
+    """The same for a list with a filter: a page may hold less than there is room for, and yet there may be more."""
+    found = await search(cursor)
+    return _page(cursor, found.items, found.behind, render, key)
+
+
+def _page(
+    cursor: Cursor,
+    found: Sequence[T],
+    behind: str | None,
+    render: Callable[[T], object],
+    key: Callable[[T], str],
+) -> Response:
+    """What goes backward is cut at its front. `behind` is where a search stopped before the page was full."""
     limit = cursor.limit - 1
-    done = len(found) <= limit
-    if not done:
+    cut = len(found) > limit
+    if cut:
         found = found[-limit:] if cursor.backward else found[:limit]
+    first, last = (key(found[0]), key(found[-1])) if found else (behind, behind)
+    if behind is not None:
+        first, last = (behind, last) if cursor.backward else (first, behind)
     page = ListResponse(
         data=[render(item) for item in found],
-        iterator=key(found[-1]) if found else None,
-        prev_iterator="-" + key(found[0]) if found else UNSET,
-        done=done,
+        iterator=last,
+        prev_iterator=UNSET if first is None else "-" + first,
+        done=not cut and behind is None,
     )
     return json_response(200, page)

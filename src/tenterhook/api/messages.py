@@ -1,22 +1,25 @@
 """`/app/{app_id}/msg`: publish, list and read messages."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from tenterhook.api import lists
+from tenterhook.api import applications, lists
+from tenterhook.api.applications import ApplicationIn
 from tenterhook.api.http import Call, Response, json_response
-from tenterhook.api.idempotency import replay
+from tenterhook.api.idempotency import RememberFor, replay
 from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
-from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, unset
+from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
+from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
-from tenterhook.hub import Draft
+from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
-from tenterhook.store.base import Cursor
+from tenterhook.store.base import ANY_MESSAGE, MessageFilter
+from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
@@ -43,21 +46,12 @@ class MessageIn(In):
     event_id: Uid | None = None
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
     tags: Annotated[list[Tag], Meta(max_length=5)] | None = None
-    ordering_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    ordering_key: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x08]*\Z")] | None = None
     transformations_params: RawBody | None = None
-    application: Raw | None = None
+    application: ApplicationIn | None = None
     deliver_at: Time | None = None
-    payload_retention_period: int | None = None
-    payload_retention_hours: int | None = None
-
-
-_NOT_YET = {
-    "application": "create the application first",
-    "deliver_at": "a message is sent at once",
-    "payload_retention_period": "payloads are kept",
-    "payload_retention_hours": "payloads are kept",
-}
-"""Fields of the wire API that are refused: to take them and do something else would be worse."""
+    payload_retention_period: Annotated[int, Meta(ge=1, le=90, description="In days.")] | None = None
+    payload_retention_hours: Annotated[int, Meta(ge=1, le=2_160)] | None = None
 
 
 class MessageOut(Out):
@@ -71,19 +65,17 @@ class MessageOut(Out):
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     ordering_key: str | UnsetType = UNSET
+    deliver_at: Time | UnsetType = UNSET
 
 
 _raw = msgspec.json.Decoder(Raw)
-_EMPTY = Raw(b"{}")
+_EMPTY, _GONE = Raw(b"{}"), Raw(b'{"expired":true}')
+SOONEST, LATEST = MINUTE, 24 * HOUR
+"""How far ahead `deliverAt` may be."""
 
 
-def draft_of(given: MessageIn) -> Draft:
+def draft_of(given: MessageIn, now: int) -> Draft:
     """Raises Invalid."""
-    for field, why in _NOT_YET.items():
-        if getattr(given, field) is not None:
-            words = field.split("_")
-            place = words[0] + "".join(word.title() for word in words[1:])
-            raise Invalid(f"{place} is not supported: {why}", ("body", place))
     params = given.transformations_params
     if params is not None and params.raw_payload is not None:
         payload = params.raw_payload.encode()
@@ -95,9 +87,7 @@ def draft_of(given: MessageIn) -> Draft:
         raw = given.payload if isinstance(given.payload, Raw) else given.data
         if not isinstance(raw, Raw):
             raise Invalid("a message needs a payload", ("body", "payload"), "value_error.missing")
-        payload, content_type = bytes(raw), "application/json"
-        if payload[:1] != b"{" or not _is_utf_8(payload):
-            raise Invalid("the payload must be a JSON object in UTF-8", ("body", "payload"), "value_error.jsondecode")
+        payload, content_type = object_of(raw), "application/json"
     if given.event_id is not None and given.event_id.startswith("msg_"):
         raise Invalid("an eventId must not begin with msg_", ("body", "eventId"))
     return Draft(
@@ -108,7 +98,38 @@ def draft_of(given: MessageIn) -> Draft:
         channels=tuple(given.channels or ()),
         tags=tuple(given.tags or ()),
         order_key=given.ordering_key,
+        deliver_at=None if given.deliver_at is None else _deliver_at(given.deliver_at, now),
+        payload_retention=_payload_retention(given, now),
     )
+
+
+def object_of(raw: Raw) -> bytes:
+    """A payload, byte for byte. Raises Invalid for what is not an object."""
+    payload = bytes(raw)
+    if payload[:1] != b"{" or not _is_utf_8(payload):
+        raise Invalid("the payload must be a JSON object in UTF-8", ("body", "payload"), "value_error.jsondecode")
+    return payload
+
+
+def _deliver_at(text: str, now: int) -> int:
+    """Raises Invalid for an instant that is not a minute to a day away."""
+    chosen = instant_in(text, "deliverAt")
+    if not now + SOONEST <= chosen <= now + LATEST:
+        raise Invalid("deliverAt must be at least one minute and at most 24 hours ahead", ("body", "deliverAt"))
+    return chosen
+
+
+def _payload_retention(given: MessageIn, now: int) -> int | None:
+    """How long the payload may be kept (µs). Raises Invalid."""
+    days, hours = given.payload_retention_period, given.payload_retention_hours
+    if days is not None and hours is not None:
+        raise Invalid("give either payloadRetentionPeriod or payloadRetentionHours", ("body", "payloadRetentionHours"))
+    if days is None and hours is None:
+        return None
+    span = (days or 0) * DAY + (hours or 0) * HOUR
+    if given.deliver_at is not None and now + span <= _deliver_at(given.deliver_at, now):
+        raise Invalid("the payload would be gone at deliverAt: keep it for longer", ("body", "payloadRetentionHours"))
+    return span
 
 
 def _is_utf_8(data: bytes) -> bool:
@@ -128,6 +149,8 @@ def _is_object(data: bytes) -> bool:
 
 def _content(message: Message) -> Raw:
     """The payload as an object: what is none, whatever its content type says, is shown as text in one."""
+    if message.expired:
+        return _GONE
     if message.content_type.startswith("application/json") and _is_object(message.payload):
         return Raw(message.payload)
     return Raw(msgspec.json.encode({"rawPayload": message.payload.decode("utf-8", "replace")}))
@@ -143,17 +166,52 @@ def shown(message: Message, with_content: bool) -> MessageOut:
         channels=message.channels or None,
         tags=message.tags or None,
         ordering_key=unset(message.order_key),
+        deliver_at=UNSET if message.deliver_at is None else instant(message.deliver_at),
     )
+
+
+class MessagePrecheckIn(In):
+    """What a message would be."""
+
+    event_type: Name
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=10)] | None = None
+
+
+class MessagePrecheckOut(Out):
+    """Whether any enabled endpoint would get it."""
+
+    active: bool
+
+
+async def precheck(api: "Api", call: Call) -> Response:
+    """Whether it is worth to make the payload."""
+    given = await call.json(MessagePrecheckIn)
+    wanted = await api.hub.wanted(call.params["app_id"], given.event_type, tuple(given.channels or ()))
+    return json_response(200, MessagePrecheckOut(wanted))
 
 
 async def create(api: "Api", call: Call) -> Response:
     """Publish a message: 202 when it is on the disk."""
+
+    async def publish(remember: RememberFor) -> Published:
+        given = await call.json(MessageIn)
+        draft = draft_of(given, api.clock.now())
+        try:
+            return await api.hub.publish(call.params["app_id"], draft, remember)
+        except NotFound:
+            app = await applications.found_or_made(api, call.params["app_id"], given.application)
+            return await api.hub.publish(app.id, draft, remember)
+
+    return await publishing(api, call, publish, call.query[WITH_CONTENT])
+
+
+async def publishing(
+    api: "Api", call: Call, publish: Callable[[RememberFor], Awaitable[Published]], with_content: bool
+) -> Response:
+    """Answer a POST that publishes; the answer is stored with the message, and a repeated request gets it again."""
     key = await api.idempotency.begin(call)
     try:
-        draft = draft_of(await call.json(MessageIn))
-        with_content = call.query[WITH_CONTENT]
-        remember = None if key is None else key.remember(202, lambda message: shown(message, with_content))
-        published = await api.hub.publish(call.params["app_id"], draft, remember)
+        published = await publish(None if key is None else key.remember(202, lambda one: shown(one, with_content)))
         if key is not None and published.remembered is not None:
             return replay(key, published.remembered)
         return json_response(202, shown(published.message, with_content))
@@ -162,47 +220,27 @@ async def create(api: "Api", call: Call) -> Response:
             api.idempotency.end(key)
 
 
-class Filter:
-    """What a list says of messages; the event types only if they are not left to the store."""
-
-    def __init__(self, query: Query, *, event_types: bool) -> None:
-        self._channel, self._tag = query[CHANNEL], query[TAG]
-        self._event_types = query[EVENT_TYPES] if event_types else ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether every message passes."""
-        return self._channel is None and self._tag is None and not self._event_types
-
-    def passes(self, message: Message) -> bool:
-        return (
-            (self._channel is None or self._channel in message.channels)
-            and (self._tag is None or self._tag in message.tags)
-            and (not self._event_types or message.event_type in self._event_types)
-        )
+def filter_of(query: Query) -> MessageFilter:
+    """What a list says of messages."""
+    return MessageFilter(event_types=query[EVENT_TYPES], channel=query[CHANNEL], tag=query[TAG])
 
 
 async def listing(api: "Api", call: Call) -> Response:
     """Messages, newest first."""
     app = (await api.registry.application(call.params["app_id"])).id
-    with_content, event_types = call.query[WITH_CONTENT], call.query[EVENT_TYPES]
-    conditions = Filter(call.query, event_types=False)
+    with_content, wanted = call.query[WITH_CONTENT], filter_of(call.query)
+    cursor = lists.cursor_of(call, "msg_", descending=True)
 
-    async def fetch(page: Cursor) -> Sequence[Message]:
-        return await api.store.list_messages(app, page, event_types)
+    def render(message: Message) -> MessageOut:
+        return shown(message, with_content)
 
-    async def passes(message: Message) -> bool:
-        return conditions.passes(message)
+    if wanted == ANY_MESSAGE:
+        return await lists.answer(cursor, lambda page: api.store.list_messages(app, page), render, _id)
+    return await lists.answer_search(cursor, lambda page: api.store.search_messages(app, page, wanted), render, _id)
 
-    async def sifted(page: Cursor) -> Sequence[Message]:
-        return await lists.sifted(page, fetch, lambda message: message.id, passes)
 
-    return await lists.answer(
-        lists.cursor_of(call, "msg_", descending=True),
-        fetch if conditions.empty else sifted,
-        lambda message: shown(message, with_content),
-        lambda message: message.id,
-    )
+def _id(message: Message) -> str:
+    return message.id
 
 
 async def find(api: "Api", call: Call) -> Message:
@@ -222,6 +260,9 @@ async def get(api: "Api", call: Call) -> Response:
 _ALL = "/api/v1/app/{app_id}/msg"
 _ONE = _ALL + "/{msg_id}"
 ROUTES = [
+    Route("POST", "/api/v1/app/{app_id}/msg/precheck/active", precheck, "v1.message.precheck",
+          "Ask whether anybody wants a message", {200: MessagePrecheckOut}, Access.ORGANISATION, body=MessagePrecheckIn,
+          capability=Capability.VIEW),
     Route("POST", _ALL, create, "v1.message.create", "Publish a message", {202: MessageOut}, Access.ORGANISATION,
           query=(WITH_CONTENT,), body=MessageIn),
     Route("GET", _ALL, listing, "v1.message.list", "List messages", {200: ListResponse[MessageOut]},

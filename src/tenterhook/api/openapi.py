@@ -43,9 +43,10 @@ ERRORS: list[tuple[type[TenterhookError], Callable[[Route], bool]]] = [
     (errors.Forbidden, lambda route: route.access is not Access.PUBLIC),
     (errors.NotFound, lambda route: "{" in route.path),
     (errors.Conflict, lambda route: route.write),
-    (errors.TooLarge, lambda route: route.write),
+    (errors.TooLarge, lambda route: route.write or route.body is not None),
     (errors.Invalid, lambda route: bool(route.query) or route.body is not None),
     (errors.IdempotencyInProgress, lambda route: route.takes_key),
+    (errors.TooManyRequests, lambda route: route.access is not Access.PUBLIC),
     (errors.TenterhookError, lambda route: True),
     (errors.StoreUnavailable, lambda route: route.access is not Access.PUBLIC),
 ]
@@ -133,16 +134,19 @@ def _operation(route: Route, shared: list[Parameter[Any]]) -> Json:
 def _success(route: Route, status: int) -> Json:
     model = route.answers[status]
     response: Json = {"description": SUCCESSES[status]}
-    if route.takes_key:
-        response["headers"] = {"idempotent-replayed": _to("headers", "idempotent-replayed")}
+    named = ["idempotent-replayed"] if route.takes_key else []
+    named += _QUOTA if route.access is not Access.PUBLIC else []
+    if named:
+        response["headers"] = {name: _to("headers", name) for name in named}
     return response if model is None else response | {"content": _content(model)}
 
 
 def _failure(error: type[TenterhookError]) -> Json:
     model = InvalidOut if error is errors.Invalid else ErrorOut
     response = {"description": inspect.getdoc(error), "content": _content(model)}
-    if error is errors.StoreUnavailable:
-        response["headers"] = {"retry-after": _to("headers", "retry-after")}
+    named = {errors.StoreUnavailable: ["retry-after"], errors.TooManyRequests: ["retry-after", *_QUOTA]}.get(error)
+    if named:
+        response["headers"] = {name: _to("headers", name) for name in named}
     return response
 
 
@@ -152,7 +156,17 @@ _HEADERS = {
         "schema": {"const": "true"},
     },
     "retry-after": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}},
+    "ratelimit-limit": {
+        "description": "How many requests per second the token may make, where that is limited.",
+        "schema": {"type": "integer"},
+    },
+    "ratelimit-remaining": {"description": "How many it may make at once now.", "schema": {"type": "integer"}},
+    "ratelimit-reset": {
+        "description": "In how many seconds it may make all of them at once again.",
+        "schema": {"type": "integer"},
+    },
 }
+_QUOTA = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
 
 
 def _content(model: type[Struct]) -> Json:

@@ -22,6 +22,7 @@ VARIABLES = {
     "attempt_id": "The id of an attempt.",
     "endpoint_id": "The id or uid of an endpoint.",
     "event_type_name": "The name of an event type.",
+    "integ_id": "The id of an integration.",
     "msg_id": "The id of a message, or its `eventId`.",
     "request_id": "The id of a received request.",
     "source_id": "The id or uid of a source.",
@@ -71,7 +72,7 @@ class Route(Struct, frozen=True):
     @property
     def takes_key(self) -> bool:
         """Whether an idempotency key has a meaning."""
-        return self.method == "POST"
+        return self.method == "POST" and self.write
 
 
 class _Shape:

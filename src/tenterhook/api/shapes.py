@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from tenterhook.clock import SECOND, from_rfc3339, to_rfc3339
+from tenterhook.clock import HOUR, SECOND, from_rfc3339, to_rfc3339
 from tenterhook.errors import Invalid, Managed
 from tenterhook.model import Endpoint, Source
 
@@ -37,6 +37,8 @@ Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x08]*\Z")]
 Title = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x08]*\Z", examples=["Acme"])]
 Url = Annotated[str, Meta(examples=["https://acme.example/hooks"], extra_json_schema={"format": "uri"})]
 Rate = Annotated[int, Meta(ge=1, le=65_535)]
+Hours = Annotated[int, Meta(ge=1, le=876_000)]
+"""Up to a century, which is for ever."""
 MOST_METADATA = 4_096
 Metadata = Annotated[dict[str, str], Meta(description=f"At most {MOST_METADATA} bytes as JSON.")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -100,6 +102,16 @@ def micros(seconds: float) -> int:
 def seconds(span: int) -> int | float:
     """A span as seconds of the wire, whole where it is."""
     return span // SECOND if span % SECOND == 0 else span / SECOND
+
+
+def span_of(hours: "int | UnsetType | None") -> "int | UnsetType | None":
+    """Hours of the wire as a span (µs)."""
+    return hours * HOUR if isinstance(hours, int) else hours
+
+
+def hours(span: int | None) -> int | float | None:
+    """A span as hours of the wire, whole where it is."""
+    return None if span is None else span // HOUR if span % HOUR == 0 else span / HOUR
 
 
 def text_of(data: bytes) -> tuple[str, str]:

@@ -121,6 +121,7 @@ class ReceivedOut(Out):
     path: str
     query: str
     body_size: int
+    expired: bool
     dedup_key: str | None
     msg_id: str | None
     headers: list[Line] | UnsetType = UNSET
@@ -218,6 +219,7 @@ def request_shown(received: Received, *, whole: bool = False) -> ReceivedOut:
         path=request.path,
         query=request.query.decode("latin-1"),
         body_size=len(request.body),
+        expired=received.expired,
         dedup_key=received.dedup_key,
         msg_id=received.message,
     )

@@ -1,14 +1,20 @@
 """What a command starts from: the configuration file and the settings in force."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
 from tenterhook.config import Configuration, check_settings, parse
+from tenterhook.databases import open_store
 from tenterhook.errors import ConfigurationError
+from tenterhook.outbox import databases
 from tenterhook.senders import KINDS
 from tenterhook.settings import Settings, config_file, load
+from tenterhook.store.base import Store
+
+T = TypeVar("T")
 
 Flags = Mapping[str, str | bool | int | None]
 """Values of the command line by the names of the settings; None is not given."""
@@ -28,7 +34,17 @@ def loaded(environ: Mapping[str, str], flags: Flags) -> Loaded:
     settings = load({} if configuration is None else configuration.server, environ, flags)
     if configuration is not None:
         check_settings(configuration, settings)
+        databases.check(configuration)
     return Loaded(settings, configuration)
+
+
+async def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do something with the database that the settings name; a server may be using it."""
+    store = await open_store(settings, exclusive=False)
+    try:
+        return await work(store)
+    finally:
+        await store.close()
 
 
 def _configuration(path: str, named: bool, environ: Mapping[str, str]) -> Configuration | None:

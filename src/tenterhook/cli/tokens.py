@@ -132,18 +132,10 @@ def revoke(
 
 
 def _with_store(config: str | None, database: str | None, work: "Callable[[Store], Awaitable[T]]") -> T:
-    """Do something with the database that the settings name; a server may be using it."""
-    from tenterhook.cli.loading import loaded
-    from tenterhook.databases import open_store
+    from tenterhook.cli.loading import loaded, with_store
 
-    async def run() -> T:
-        store = await open_store(loaded(os.environ, {"config": config, "database": database}).settings, exclusive=False)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    settings = loaded(os.environ, {"config": config, "database": database}).settings
+    return asyncio.run(with_store(settings, work))
 
 
 def _shown(token: Token, now: int) -> dict[str, Any]:

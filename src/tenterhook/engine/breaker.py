@@ -6,7 +6,7 @@ depend on how many wait beside it, because each has a lifetime. A probe that fai
 as long, up to a cap; one that succeeds closes it.
 
 What is no fault of the endpoint leaves its record alone: an expired lease (our process died), a message that the
-sender could not express, a defect of ours.
+sender could not express or whose payload is gone, a defect of ours.
 """
 
 from random import Random
@@ -16,7 +16,7 @@ from tenterhook.model import Health, Outcome, Policy, Reason, Result
 
 HEALTHY = Health()
 _SLOW_DOWN = 1_000_000
-_NOT_ITS_FAULT = (Reason.INVALID_MESSAGE, Reason.INTERNAL, Reason.LEASE_EXPIRED)
+_NOT_ITS_FAULT = (Reason.INVALID_MESSAGE, Reason.INTERNAL, Reason.LEASE_EXPIRED, Reason.EXPIRED)
 
 
 def after(health: Health, outcome: Outcome, now: int, policy: Policy, rng: Random) -> Health:

@@ -82,6 +82,15 @@ def expired_lease() -> Outcome:
     )
 
 
+def expired_payload() -> Outcome:
+    """What becomes of a delivery whose payload was removed before this try: it ends, and nothing was sent."""
+    return Outcome(
+        result=Result.DROP,
+        reason=Reason.EXPIRED,
+        detail="the payload was removed when its retention was over: nothing was sent",
+    )
+
+
 def _ended(delivery: Delivery) -> Delivery:
     return replace(delivery, trigger=Trigger.SCHEDULED, resume_at=None)
 

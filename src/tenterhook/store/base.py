@@ -8,7 +8,7 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -21,11 +21,14 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
     Token,
 )
+
+T = TypeVar("T")
 
 
 class Remember(Struct, frozen=True):
@@ -160,7 +163,7 @@ class Loaded(Struct, frozen=True):
 class Hint(Struct, frozen=True):
     """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
 
-    The topic `all` means that hints may have been missed.
+    Of event types it may be empty: any may have changed. The topic `all` means that hints may have been missed.
     """
 
     topic: str
@@ -185,6 +188,58 @@ class Cursor(Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
+class MessageFilter(Struct, frozen=True, kw_only=True):
+    """Which messages to find: of one of the event types (none: of any), with this channel and this tag."""
+
+    event_types: tuple[str, ...] = ()
+    channel: str | None = None
+    tag: str | None = None
+
+
+ANY_MESSAGE = MessageFilter()
+
+
+class AttemptFilter(Struct, frozen=True, kw_only=True):
+    """Which attempts to find: those that succeeded or failed, were answered with a status in a range, of such messages.
+
+    `statuses` is the lowest and the first beyond.
+    """
+
+    ok: bool | None = None
+    statuses: tuple[int, int] | None = None
+    of: MessageFilter = ANY_MESSAGE
+
+
+ANY_ATTEMPT = AttemptFilter()
+
+
+class Found(Struct, Generic[T], frozen=True):
+    """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
+
+    items: list[T]
+    behind: str | None = None
+
+
+class Cutoff(Struct, frozen=True):
+    """What of an application is too old: payloads from before `payloads`, everything from before `records` (µs UTC)."""
+
+    app: str
+    payloads: int
+    records: int
+
+
+class Swept(Struct, frozen=True):
+    """One step of removing: of how many messages and received requests something went, and where the next step begins.
+
+    With `after` None there was nothing more to do. `days` were dropped as a whole, with uncounted rows.
+    """
+
+    messages: int = 0
+    requests: int = 0
+    after: str | None = None
+    days: int = 0
+
+
 class Counts(Struct, frozen=True):
     """How much is stored, by state of the delivery; `oldest_due` is the earliest due instant of a pending one."""
 
@@ -196,10 +251,12 @@ class Store(Protocol):
     """The database, as the rest of Tenterhook knows it. Any verb may raise StoreUnavailable.
 
     `clock` is what nodes that share the database agree on. `shared` tells whether others may work on it at the same time.
+    `grace` is how much longer than wanted records may stay, because whole days of them are dropped at once (µs).
     """
 
     clock: Clock
     shared: bool
+    grace: int
 
     # the engine: no application, because it serves them all
 
@@ -237,6 +294,31 @@ class Store(Protocol):
         Returns how many rows went.
         """
 
+    # retention, also of the engine: a pending delivery keeps its message and, but for `expire_due`, its payload.
+    # `after` is "" at first, then what the step before answered; `limit` bounds the rows of each table that a step touches;
+    # `dry` only counts
+
+    async def add_days(self, now: int) -> None:
+        """Where the history is kept in days: make those of today and of the next ones."""
+
+    async def drop_days(self, before: int, limit: int) -> Swept:
+        """Drop the oldest day that is over at `before`, or what hinders that; nothing where the history has no days."""
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        """Those of the applications that have something older."""
+
+    async def list_retired(self, limit: int) -> list[str]:
+        """Deleted applications of which something is left."""
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        """Delete messages with all that belongs to them, then received requests: what is older than `cutoff.records`."""
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        """Remove payloads and the bodies of their attempts, then bodies of requests: what is older than `cutoff.payloads`."""
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        """Remove payloads that were to be kept until `now` at the longest, whoever still needs them."""
+
     async def counts(self) -> Counts:
         """For metrics."""
 
@@ -270,6 +352,9 @@ class Store(Protocol):
 
     async def save_event_type(self, event_type: EventType) -> None:
         """Create or replace it."""
+
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        """Create or replace all of them, or none."""
 
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""
@@ -305,7 +390,13 @@ class Store(Protocol):
     async def get_message(self, app: str, message: str) -> Message | None:
         """By id or event id."""
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        """Those of the messages with these ids that are there, by id."""
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        """By id."""
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
         """By id."""
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
@@ -315,12 +406,15 @@ class Store(Protocol):
         """All deliveries of a message, by endpoint id."""
 
     async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        """Make one manual attempt due, outside the schedule. Raises NotFound, DeliveryInFlight."""
+        """Make one manual attempt due, outside the schedule. Raises NotFound, MissingPayload, DeliveryInFlight."""
 
     async def replay(
         self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
     ) -> int:
-        """Make each of the messages due at the endpoint with a fresh schedule; how many. Pending ones stay as they are."""
+        """Make each of the messages due at the endpoint with a fresh schedule; how many.
+
+        Pending ones stay as they are, and so do those whose payload is gone.
+        """
 
     async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
         """End a pending delivery without delivering it; whether there was one."""
@@ -332,6 +426,17 @@ class Store(Protocol):
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         """Of a message, an endpoint, or both; by id."""
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        """The same, with a filter."""
 
     # sources and what they received
 
@@ -378,3 +483,23 @@ class Store(Protocol):
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""
+
+    # integrations
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        """It has no key yet."""
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        """Replace it; its key goes by it from now on. Raises NotFound."""
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        """With its key. Raises NotFound."""
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        """By id."""
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        """By id."""
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        """The token becomes its key, with its name and feature flags; the one before is no more. Raises NotFound."""

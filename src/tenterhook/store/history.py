@@ -8,13 +8,25 @@ from msgspec.structs import replace
 from tenterhook import ids
 from tenterhook.clock import HOUR
 from tenterhook.engine.lifecycle import PENDING, step
-from tenterhook.errors import DeliveryInFlight, NotFound
+from tenterhook.errors import DeliveryInFlight, MissingPayload, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
 from tenterhook.store.base import Cursor, Settlement
 from tenterhook.store.lines import is_occupied, promote
-from tenterhook.store.lists import page
-from tenterhook.store.sql import Insert, LockLines, Read, Tell, Verb, change, listed, select, select_one
+from tenterhook.store.lists import Where, page
+from tenterhook.store.sql import (
+    Insert,
+    LockLines,
+    Read,
+    Row,
+    Tell,
+    Verb,
+    change,
+    listed,
+    select,
+    select_locked,
+    select_one,
+)
 
 _SKEW = HOUR
 """An attempt is younger than its message; this much for clocks that disagree."""
@@ -32,11 +44,15 @@ def get_message(app: str, message: str) -> Verb[Message | None]:
     return None if found is None else rows.message(found)
 
 
-def list_messages(app: str, cursor: Cursor, event_types: Sequence[str]) -> Verb[list[Message]]:
-    where: list[tuple[str, Sequence[Any]]] = [("app = ?", (app,))]
-    if event_types:
-        where.append((f"event_type IN ({listed(len(event_types))})", event_types))
-    found = yield from page(f"{rows.MESSAGE} FROM message", where, "id", cursor, "msg_")
+def get_messages(app: str, messages: Sequence[str]) -> Verb[list[Message]]:
+    if not messages:
+        return []
+    text = f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id IN ({listed(len(messages))}) ORDER BY id"
+    return [rows.message(row) for row in (yield from select(text, app, *messages))]
+
+
+def list_messages(app: str, cursor: Cursor) -> Verb[list[Message]]:
+    found = yield from page(f"{rows.MESSAGE} FROM message", [("app = ?", (app,))], "id", cursor, "msg_")
     return [rows.message(row) for row in found]
 
 
@@ -69,6 +85,12 @@ def _held(app: str, message: str, endpoint: str) -> Verb[Delivery | None]:
     return rows.delivery(found[0]) if found else None
 
 
+def _kept(app: str, message: str) -> Verb[Row | None]:
+    """The order key of a message and whether it has expired; it does not go before this transaction ends."""
+    text = "SELECT order_key, CASE WHEN payload IS NULL THEN 1 ELSE 0 END FROM message WHERE app = ? AND id = ?"
+    return (yield from select_locked(text, app, message))
+
+
 def _save(delivery: Delivery) -> Verb[None]:
     yield Insert("delivery", rows.DELIVERY, [rows.delivery_row(delivery)], _SAVE)
     if delivery.state is State.DUE:
@@ -77,9 +99,12 @@ def _save(delivery: Delivery) -> Verb[None]:
 
 def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: int) -> Verb[Delivery]:
     """A pending delivery keeps its planned try in `resume_at`; one that has ended gets one try and nothing more."""
-    delivery = yield from _held(app, message, endpoint)
-    if delivery is None:
+    kept = yield from _kept(app, message)
+    delivery = None if kept is None else (yield from _held(app, message, endpoint))
+    if kept is None or delivery is None:
         raise NotFound
+    if kept[1]:
+        raise MissingPayload
     if delivery.state is State.LEASED:
         raise DeliveryInFlight
     if delivery.state is State.WAITING:
@@ -93,7 +118,15 @@ def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: i
     moved = step(delivery, "queued") if occupied else step(delivery, "requested", due_at=now)
     moved = replace(moved, trigger=Trigger.MANUAL, resume_at=planned, expires_at=expires_at)
     yield from _save(moved)
+    yield from _let_one_through(endpoint)
     return moved
+
+
+def _let_one_through(endpoint: str) -> Verb[None]:
+    """A breaker that is open goes on to probe now, at every node."""
+    text = "UPDATE health SET open_until = NULL WHERE endpoint = ? AND open_until IS NOT NULL"
+    if (yield from change(text, endpoint)):
+        yield Tell("health", endpoint)
 
 
 def _must_queue(delivery: Delivery) -> Verb[bool]:
@@ -103,12 +136,14 @@ def _must_queue(delivery: Delivery) -> Verb[bool]:
 def replay(app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool) -> Verb[int]:
     count = 0
     for message_id in sorted(message_ids):
+        kept = yield from _kept(app, message_id)
+        if kept is None or kept[1]:
+            continue
         delivery = yield from _held(app, message_id, endpoint)
         if delivery is None:
-            delivery = yield from _never_planned(app, message_id, endpoint, now, lifetime, order)
+            line = (kept[0] or "") if order else None
+            delivery = yield from _never_planned(app, message_id, endpoint, line, now)
         elif delivery.state in PENDING:
-            continue
-        if delivery is None:
             continue
         queued = yield from _must_queue(delivery)
         moved = step(delivery, "queued") if queued else step(delivery, "replayed", due_at=now)
@@ -117,19 +152,13 @@ def replay(app: str, endpoint: str, message_ids: Sequence[str], now: int, lifeti
     return count
 
 
-def _never_planned(
-    app: str, message: str, endpoint: str, now: int, lifetime: int, order: bool
-) -> Verb[Delivery | None]:
+def _never_planned(app: str, message: str, endpoint: str, line: str | None, now: int) -> Verb[Delivery]:
     """A delivery for a message that came while the endpoint was disabled, or before it existed."""
-    found = yield from select_one("SELECT order_key FROM message WHERE app = ? AND id = ?", app, message)
-    if found is None:
-        return None
-    line = (found[0] or "") if order else None
     if line is not None:
         yield LockLines([(endpoint, line)])
     return Delivery(
         message=message, endpoint=endpoint, app=app, state=State.CANCELLED, due_at=None, order_key=line, created_at=now,
-        expires_at=now + lifetime,
+        expires_at=now,
     )  # fmt: skip
 
 
@@ -196,31 +225,39 @@ def get_attempt(app: str, message: str, attempt: str) -> Verb[Attempt | None]:
 
 
 def list_attempts(app: str, cursor: Cursor, message: str | None, endpoint: str | None) -> Verb[list[Attempt]]:
-    where: list[tuple[str, Sequence[Any]]] = [("app = ?", (app,))]
+    where = [("a.app = ?", (app,)), *attempts_of(message, endpoint)]
+    found = yield from page(f"{rows.of('a', rows.ATTEMPT)} FROM attempt AS a", where, "a.id", cursor, "atmpt_")
+    return [rows.attempt(row) for row in found]
+
+
+def attempts_of(message: str | None, endpoint: str | None) -> list[Where]:
+    """Conditions on `attempt AS a`."""
+    where: list[Where] = []
     if message is not None:
-        where.append(("message = ?", (message,)))
+        where.append(("a.message = ?", (message,)))
         if ids.is_id(message, "msg_"):
             # spares the parts of the history that are older than the message
-            where.append(("id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - _SKEW)),)))
+            where.append(("a.id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - _SKEW)),)))
     if endpoint is not None:
         # by message the index on messages is the better one: as an expression the endpoint tempts to no other
-        where.append(("endpoint = ?" if message is None else "(endpoint || '') = ?", (endpoint,)))
-    found = yield from page(f"{rows.ATTEMPT} FROM attempt", where, "id", cursor, "atmpt_")
-    return [rows.attempt(row) for row in found]
+        where.append(("a.endpoint = ?" if message is None else "(a.endpoint || '') = ?", (endpoint,)))
+    return where
 
 
 # received requests
 
 _RECEIVED = (
-    f"{', '.join('r.' + c for c in rows.RECEIVED.split(', '))}, m.payload FROM received AS r"
-    " LEFT JOIN message AS m ON r.body IS NULL AND m.app = r.app AND m.id = r.message"
+    f"{rows.of('r', rows.RECEIVED)}, m.payload FROM received AS r"
+    " LEFT JOIN message AS m ON r.verdict = 'accepted' AND m.app = r.app AND m.id = r.message"
 )
 
 
 def list_received(app: str, source: str, cursor: Cursor, verdict: str | None) -> Verb[list[Received]]:
-    where: list[tuple[str, Sequence[Any]]] = [("r.app = ?", (app,)), ("r.source = ?", (source,))]
+    where: list[Where] = [("r.app = ?", (app,)), ("r.source = ?", (source,))]
     if verdict is not None:
         where.append(("r.verdict = ?", (verdict,)))
+        if verdict != "accepted":
+            where.append(("r.verdict <> 'accepted'", ()))  # so that they are found by their own index
     found = yield from page(_RECEIVED, where, "r.id", cursor, "req_")
     return [rows.received(row[:-1], row[-1]) for row in found]
 
@@ -230,19 +267,3 @@ def get_received(app: str, source: str, request: str) -> Verb[Received | None]:
         f"SELECT {_RECEIVED} WHERE r.app = ? AND r.source = ? AND r.id = ?", app, source, request
     )
     return None if found is None else rows.received(found[:-1], found[-1])
-
-
-def prune(now: int, rejections_kept: int, limit: int) -> Verb[int]:
-    gone = yield from change(
-        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires_at <= ? LIMIT ?)", now, limit
-    )
-    gone += yield from change(
-        "DELETE FROM token WHERE id IN (SELECT id FROM token WHERE drop_at <= ? ORDER BY drop_at LIMIT ?)", now, limit
-    )
-    for (source,) in (yield from select("SELECT DISTINCT source FROM received WHERE verdict = 'rejected'")):
-        gone += yield from change(
-            "DELETE FROM received WHERE source = ? AND id IN (SELECT id FROM received WHERE source = ?"
-            " AND verdict = 'rejected' ORDER BY id DESC LIMIT ? OFFSET ?)",
-            source, source, limit, rejections_kept,
-        )  # fmt: skip
-    return gone

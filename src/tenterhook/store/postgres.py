@@ -6,19 +6,19 @@ Every node goes by the database's clock.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, StoreUnavailable
-from tenterhook.store import postgres_nodes, postgres_schema
-from tenterhook.store.base import Counts, Done, Hint, Store, Work
+from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
+from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
-from tenterhook.store.postgres_run import CHANNEL, Pool, Session, is_unavailable, run, words, worth_retrying
+from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -27,15 +27,37 @@ log = logging.getLogger(__name__)
 
 POOL = 8
 CONNECT_SECONDS = 5.0
-COMMIT_SECONDS = 10.0
-VERB_SECONDS = 30.0
+COMMIT_SECONDS = 5
+READ_SECONDS = 10
+"""For a whole verb: whoever asks for something must hear in time that the database does not answer."""
+
+WRITE_SECONDS = 30
+"""For each statement of a verb: some touch many rows."""
+
+_GRACE_SECONDS = 1
+"""The database gives a statement up by itself, and then it is known that nothing happened; when it does not answer either, so
+do we."""
 _TRIES = 5
 _CLOCK_READINGS = 5
 _HEARTBEAT = 5 * SECOND
 _FIRST_WAIT = 50 * MILLISECOND
 
-_COMMON = {"search_path": postgres_schema.SCHEMA, "application_name": postgres_nodes.NAME, "jit": "off"}
+COMMON = {
+    "search_path": postgres_schema.SCHEMA,
+    "application_name": postgres_nodes.NAME,
+    "jit": "off",
+    # who has waited for a lock must see what its last holder did, whatever the database's default is
+    "default_transaction_isolation": "read committed",
+    # the locks and connections of a node that is gone
+    "idle_in_transaction_session_timeout": "5s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""What every connection sets."""
+
 _COMMITTING = {
+    "statement_timeout": f"{COMMIT_SECONDS}s",
     # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -51,6 +73,7 @@ class PostgresStore(SharedVerbs):
     """See `store.base.Store`. Open it with `open`."""
 
     shared = True
+    grace = postgres_partitions.GRACE
 
     def __init__(self, url: str, vault: Vault, tell: bool) -> None:
         self._url, self._vault, self._tell = url, vault, tell
@@ -73,17 +96,12 @@ class PostgresStore(SharedVerbs):
         try:
             await store._prepare()
             store._pool = await asyncpg.create_pool(
-                url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=VERB_SECONDS,
-                server_settings={**_COMMON, **store._durable},
+                url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
+                reset=_as_it_was,
+                server_settings={**COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
-        except (
-            asyncpg.InvalidPasswordError,
-            asyncpg.InvalidCatalogNameError,
-            asyncpg.InvalidAuthorizationSpecificationError,
-        ) as error:
-            raise StoreUnavailable(f"cannot open the database: {error}") from error
         except Exception as error:
             if not is_unavailable(error):
                 raise
@@ -99,14 +117,18 @@ class PostgresStore(SharedVerbs):
                 # an answer must not be given before the commit is on the disk, whatever the server's default is
                 self._durable = {"synchronous_commit": "on"}
             for _ in range(_CLOCK_READINGS):
-                asked = steady()
-                self._remote.read(asked, steady(), await connection.fetchval(CLOCK))
+                await self._read_clock(connection)
         finally:
             await connection.close()
 
+    async def _read_clock(self, connection: Session) -> None:
+        asked = steady()
+        instant = await connection.fetchval(CLOCK, timeout=CONNECT_SECONDS)
+        self._remote.read(asked, steady(), instant)
+
     async def _connect(self, settings: dict[str, str]) -> Session:
         connection: Session = await asyncpg.connect(
-            self._url, timeout=CONNECT_SECONDS, server_settings={**_COMMON, **self._durable, **settings}
+            self._url, timeout=CONNECT_SECONDS, server_settings={**COMMON, **self._durable, **settings}
         )
         try:
             await postgres_nodes.take_part(connection)
@@ -130,12 +152,18 @@ class PostgresStore(SharedVerbs):
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
+            except asyncpg.UniqueViolationError:
+                # an earlier commit of some of it is found to be kept, or was when this one met it
+                if tries == _TRIES:
+                    raise
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
                 lost = self._committing is None
                 if tries < _TRIES and worth_retrying(error):
                     continue
                 if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # it may have been kept or not: done again, what is there already stays as it is
+                    # whether it was kept is not known
+                    batch = Batch(work, self._tell, again=True)
                     continue
                 raise self._meaning(error) from error
         raise AssertionError
@@ -150,7 +178,9 @@ class PostgresStore(SharedVerbs):
             self._committing = await self._connect(_COMMITTING)
         asked = steady()
         try:
-            found = await self._committing.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS)
+            found = await self._committing.fetch(
+                batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS
+            )
         except BaseException as error:
             if not isinstance(error, asyncpg.PostgresError | ValueError) or self._committing.is_closed():
                 self._committing.terminate()
@@ -164,7 +194,7 @@ class PostgresStore(SharedVerbs):
     async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                return await run(connection, verb(*args, **kwargs))
+                return await _in_time(connection, run(connection, verb(*args, **kwargs)))
         except Exception as error:
             raise self._meaning(error) from error
 
@@ -178,6 +208,21 @@ class PostgresStore(SharedVerbs):
                     continue
                 raise self._meaning(error) from error
         raise AssertionError
+
+    async def add_days(self, now: int) -> None:
+        await self._with_connection(postgres_partitions.add_days, now)
+
+    async def drop_days(self, before: int, limit: int) -> Swept:
+        return await self._with_connection(postgres_partitions.drop_days, before, limit)
+
+    async def _with_connection(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await work(connection, *args, **kwargs)
+        except Exception as error:
+            raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> Exception:
         """The same error, or StoreUnavailable for what is the database's."""
@@ -207,7 +252,7 @@ class PostgresStore(SharedVerbs):
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
                     while not await until(self._closing, _HEARTBEAT):
-                        await connection.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
+                        await self._read_clock(connection)
                 finally:
                     await _hang_up(connection)
             await until(self._closing, wait)
@@ -230,6 +275,22 @@ def _counts() -> Verb[Counts]:
 def _hint(payload: str) -> Hint:
     topic, _, about = payload.partition(" ")
     return Hint(topic, about)
+
+
+async def _as_it_was(connection: Session) -> None:
+    """Verbs leave nothing in a session, unless one was cut off in its transaction: to reset it costs a round trip."""
+    if connection.is_in_transaction():
+        await connection.reset()
+
+
+async def _in_time(connection: Connection, reading: Coroutine[Any, Any, T]) -> T:
+    """What is read. Raises TimeoutError, and gives up a connection that does not answer."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await reading
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 async def _hang_up(connection: Session) -> None:

@@ -1,11 +1,11 @@
 """One committer batch as one statement for PostgreSQL, and its answers.
 
-The functions are in `postgres_commit.sql`. Every column of every table of the batch is one array, so a statement has the
-same text whatever the batch holds.
+The functions and the types of their arguments are in `postgres_commit.sql`. The rows for each table are one array, so a
+statement has the same text whatever the batch holds.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -20,20 +20,20 @@ from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_NAMES = {name: f"{name}_{_VERSION}" for name in ("clock", "lock", "settle", "accept", "claim")}
+_CALLS = {"lock": 1, "settle": 6, "accept": 11, "claim": 1, "clock": 0}
+"""The functions in the order of the statement, with how many arguments each has."""
 
-DEFINITIONS = re.sub(r"\{(clock|lock|settle|accept|claim)\}", lambda found: _NAMES[found[1]], _TEXT)
+DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
 """What a database needs once before these statements run."""
 
-INSTALLED = f"SELECT to_regproc('{_NAMES['claim']}') IS NOT NULL"
+INSTALLED = f"SELECT to_regproc('claim_{_VERSION}') IS NOT NULL"
 
-_SETTLE = 11 + 23 + 7 + 5 + 6
-_ACCEPT = 4 + 7 + 4 + 4 + 12 + 14 + 14 + 2
-_CLAIM = 8
 _DELIVERY, _MESSAGE = 9, 22
 """Where the columns of a delivery and a message begin in an answer."""
 
-CLOCK = f"SELECT i FROM {_NAMES['clock']}()"
+_ORDER_KEY = 1 + rows.DELIVERY.split(", ").index("order_key")
+
+CLOCK = f"SELECT i FROM clock_{_VERSION}()"
 
 
 def line_key(endpoint: str, order_key: str) -> int:
@@ -44,52 +44,46 @@ def line_key(endpoint: str, order_key: str) -> int:
 class Batch:
     """`statement` with `values` does the work; `answers` reads what came back."""
 
-    def __init__(self, work: Sequence[Work], tell: bool) -> None:
-        """`tell` other nodes what is due: for a node without a worker."""
-        self._work = work
+    def __init__(self, work: Sequence[Work], tell: bool, again: bool = False) -> None:
+        """`tell` other nodes what is due: for a node without a worker. `again`: it may have been done before."""
+        self._work, self._tell, self._again = work, tell, again
         self._repeats: dict[int, int] = {}  # a second use of an idempotency key → the first
         settlements = [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)]
         accepts = [(n, w) for n, w in enumerate(work) if isinstance(w, Accept)]
         claims = [(n, w) for n, w in enumerate(work) if isinstance(w, Claim)]
         lines = _lines(settlements, accepts)
-        parts = (
-            ("lock", 1, [lines] if lines else []),
-            ("settle", _SETTLE, _settle_values(settlements)),
-            ("accept", _ACCEPT, self._accept_values(accepts, tell)),
-            ("claim", _CLAIM, _claim_values(claims)),
-        )
-        wanted = [(name, count, values) for name, count, values in parts if values]
-        self.values = [value for _, _, values in wanted for value in values]
-        self.statement = _statement(tuple((name, count) for name, count, _ in wanted))
+        calls = {
+            "lock": [lines] if lines else [],
+            "settle": _settle_values(settlements, again) if settlements else [],
+            "accept": self._accept_values(accepts) if accepts else [],
+            "claim": [[_claim_row(n, c) for n, c in claims]] if claims else [],
+        }
+        self.statement = _statement(tuple([name for name, values in calls.items() if values]))
+        self.values = [value for values in calls.values() for value in values]
 
-    def _accept_values(self, accepts: list[tuple[int, Accept]], tell: bool) -> list[Any]:
-        if not accepts:
-            return []
+    def _accept_values(self, accepts: list[tuple[int, Accept]]) -> list[Any]:
         accepts = self._without_repeats(accepts)
-        plans: dict[tuple[str, int], int] = {}
-        planned = [
-            (n, plans.setdefault((_app_of(a), a.revision), len(plans) + 1))
-            for n, a in accepts
-            if a.revision is not None
-        ]
-        remember = sorted(((n, a.remember) for n, a in accepts if a.remember is not None), key=lambda one: one[1].key)
+        plans: dict[tuple[str, int], list[int]] = {}
+        for n, a in accepts:
+            if a.revision is not None:
+                plans.setdefault((_app_of(a), a.revision), []).append(n)
+        remember = [a.remember for _, a in accepts if a.remember is not None]
         messages = [(n, a.message) for n, a in accepts if a.message is not None]
-        named = sorted((m.app, m.event_id, m.id, n) for n, m in messages if m.event_id)
         received = [(n, a.received) for n, a in accepts if a.received is not None]
-        keyed = sorted((*rows.received_key_row(r), n) for n, r in received if rows.is_keyed(r))
-        deliveries = [(n, d) for n, a in accepts for d in a.deliveries]
+        deliveries = [(n, *rows.delivery_row(d)) for n, a in accepts for d in a.deliveries]
         return [
-            *_columns(plans, 2),
-            *_columns(planned, 2),
-            *_columns(((n, *rows.remember_row(r)) for n, r in remember), 6),
-            min((r.made_at for _, r in remember), default=0),
-            *_columns(((n, app, event_id, message) for app, event_id, message, n in named), 4),
-            *_columns(((n, source, key, message) for source, key, message, n in keyed), 4),
-            *_columns(((n, *rows.message_row(m)) for n, m in messages), 12),
-            *_columns(((n, *rows.delivery_row(d)) for n, d in deliveries), 14),
-            *_columns(((n, *rows.received_row(r)) for n, r in received), 14),
-            any(d.order_key is not None for _, d in deliveries),
-            tell,
+            self._again,
+            [(*plan, numbers) for plan, numbers in plans.items()],
+            # what others may insert at the same time is in one order, whichever node inserts it
+            sorted([(n, *rows.remember_row(a.remember)) for n, a in accepts if a.remember is not None], key=_behind_n),
+            min([one.made_at for one in remember], default=0),
+            sorted([(n, m.app, m.event_id, m.id) for n, m in messages if m.event_id], key=_behind_n),
+            sorted([(n, *rows.received_key_row(r)) for n, r in received if rows.is_keyed(r)], key=_behind_n),
+            [(n, *rows.message_row(m)) for n, m in messages],
+            deliveries,
+            [(n, *rows.received_row(r)) for n, r in received],
+            any(row[_ORDER_KEY] is not None for row in deliveries),
+            self._tell,
         ]
 
     def _without_repeats(self, accepts: list[tuple[int, Accept]]) -> list[tuple[int, Accept]]:
@@ -133,20 +127,17 @@ def clock_of(found: Sequence[Row]) -> int:
 
 
 @cache
-def _statement(parts: tuple[tuple[str, int], ...]) -> str:
+def _statement(names: tuple[str, ...]) -> str:
     calls, at = [], 1
-    for name, count in parts:
-        places = ", ".join(f"${n}" for n in range(at, at + count))
-        calls.append(f"SELECT * FROM {_NAMES[name]}({places})")
-        at += count
-    calls.append(f"SELECT * FROM {_NAMES['clock']}()")
+    for name in (*names, "clock"):
+        places = ", ".join(f"${n}" for n in range(at, at + _CALLS[name]))
+        calls.append(f"SELECT * FROM {name}_{_VERSION}({places})")
+        at += _CALLS[name]
     return " UNION ALL ".join(calls)
 
 
-def _columns(table: Iterable[Sequence[Any]], width: int) -> Iterator[Sequence[Any]]:
-    """The columns of a table given by its rows."""
-    columns = list(zip(*table, strict=True))
-    return iter(columns) if columns else iter([()] * width)
+def _behind_n(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[1:]
 
 
 def _lines(settlements: list[tuple[int, Settlement]], accepts: list[tuple[int, Accept]]) -> list[int]:
@@ -167,25 +158,20 @@ def _app_of(a: Accept) -> str:
 # settlements
 
 
-def _settle_values(items: list[tuple[int, Settlement]]) -> list[Any]:
-    if not items:
-        return []
+def _settle_values(items: list[tuple[int, Settlement]], again: bool) -> list[Any]:
     # rows are locked in one order, whichever node locks them
     items = sorted(items, key=lambda item: (item[1].delivery.message, item[1].delivery.endpoint))
-    attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
-    beats = sorted(_beat(n, s, s.health) for n, s in items if s.health is not None)
-    disabled = [(n, s.delivery.app, s.delivery.endpoint, s.disable, s.now) for n, s in items if s.disable is not None]
-    ends = [
-        (n, s.delivery.endpoint, s.delivery.order_key, s.now, s.next_lease, s.next_until)
-        for n, s in items
-        if _ends_line(s)
-    ]
     return [
-        *_columns((_settle_row(n, s) for n, s in items), 11),
-        *_columns(attempts, 23),
-        *_columns(beats, 7),
-        *_columns(disabled, 5),
-        *_columns(ends, 6),
+        again,
+        [_settle_row(n, s) for n, s in items],
+        [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None],
+        sorted([_beat(n, s, s.health) for n, s in items if s.health is not None]),
+        [(n, s.delivery.app, s.delivery.endpoint, s.disable, s.now) for n, s in items if s.disable is not None],
+        [
+            (n, s.delivery.endpoint, s.delivery.order_key, s.now, s.next_lease, s.next_until)
+            for n, s in items
+            if _ends_line(s)
+        ],
     ]
 
 
@@ -234,9 +220,8 @@ def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Don
 # claims
 
 
-def _claim_values(items: list[tuple[int, Claim]]) -> list[Any]:
-    table = ((n, c.endpoint, c.limit, c.now, c.lease, c.until, c.rate, c.paced_until) for n, c in items)
-    return [*_columns(table, 8)] if items else []
+def _claim_row(n: int, c: Claim) -> Row:
+    return (n, c.endpoint, c.limit, c.now, c.lease, c.until, c.rate, c.paced_until)
 
 
 def _page(n: int, found: dict[tuple[str, int], list[Row]]) -> Page:

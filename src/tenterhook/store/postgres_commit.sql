@@ -1,11 +1,55 @@
 -- One committer batch on PostgreSQL: three functions that one statement calls in order, so a batch is one round trip.
 --
--- Each argument is a column: element k of every array of a group belongs to the same row. `*_n` is the number of the
--- piece of work in the batch, which the answers refer to. An answer is a row with a `kind`; what went as expected is not
--- answered at all. Callers have locked the FIFO lines of the batch before.
+-- Arguments are arrays of rows: a driver and a server read rows faster than as many arrays of columns. `n` is the number
+-- of the piece of work in the batch, which the answers refer to. An answer is a row with a `kind`; what went as expected
+-- is not answered at all. Callers have locked the FIFO lines of the batch before.
 --
--- {settle}, {accept}, {claim}, {lock} and {clock} are replaced by names that hold a digest of this text: nodes of
--- different versions call each their own.
+-- `again` says that some of it may have been kept by an earlier commit whose answer was lost: what is there already stays
+-- as it is. Without it such a row is a unique violation, which costs less than to look for each.
+--
+-- Names in braces get a digest of this text: nodes of different versions use each their own.
+
+CREATE TYPE {settlement} AS (
+    n int, message text, endpoint text, lease bigint, state text, due_at bigint, new_lease bigint, attempts bigint,
+    step bigint, trigger text, resume_at bigint
+);
+CREATE TYPE {attempt} AS (
+    id text, app text, message text, endpoint text, number bigint, trigger text, started_at bigint, result text,
+    reason text, status bigint, detail text, retry_after bigint, url text, request_head bytea, request_body bytea,
+    response_head bytea, response_body bytea, response_cut bigint, total bigint, dns bigint, connect bigint, tls bigint,
+    first_byte bigint
+);
+-- what the attempt of a settlement adds to the health of its endpoint, or that it ends the record
+CREATE TYPE {beat} AS (
+    n int, endpoint text, heals boolean, failures bigint, since bigint, open_until bigint, opened bigint
+);
+-- an endpoint to switch off
+CREATE TYPE {disabling} AS (n int, app text, endpoint text, reason text, now bigint);
+-- a head of a FIFO line that has ended
+CREATE TYPE {ending} AS (n int, endpoint text, order_key text, now bigint, lease bigint, until bigint);
+-- the revision of an application that these pieces of work were planned for
+CREATE TYPE {plan} AS (app text, revision bigint, numbers int[]);
+CREATE TYPE {idempotency} AS (
+    n int, key bytea, body_hash bytea, status bigint, answer bytea, expires_at bigint
+);
+CREATE TYPE {event_id} AS (n int, app text, event_id text, message text);
+CREATE TYPE {received_key} AS (n int, source text, key text, message text);
+CREATE TYPE {message} AS (
+    n int, id text, app text, event_type text, payload bytea, content_type text, event_id text, channels text, tags text,
+    order_key text, source text, created_at bigint, deliver_at bigint, payload_until bigint
+);
+CREATE TYPE {delivery} AS (
+    n int, message text, endpoint text, app text, state text, due_at bigint, lease bigint, attempts bigint, step bigint,
+    order_key text, trigger text, resume_at bigint, created_at bigint, expires_at bigint
+);
+CREATE TYPE {received} AS (
+    n int, id text, app text, source text, verdict text, reason text, dedup_key text, message text, received_at bigint,
+    method text, path bytea, query bytea, headers bytea, body bytea
+);
+-- `rate` is in attempts per second, given out until `paced_until`; NULL for no limit
+CREATE TYPE {claim} AS (
+    n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint
+);
 
 CREATE FUNCTION {clock}() RETURNS SETOF answer LANGUAGE plpgsql AS $$
 DECLARE
@@ -27,20 +71,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {settle}(
-    s_n int[], s_message text[], s_endpoint text[], s_lease bigint[], s_state text[], s_due_at bigint[],
-    s_new_lease bigint[], s_attempts bigint[], s_step bigint[], s_trigger text[], s_resume_at bigint[],
-    -- attempts
-    t_id text[], t_app text[], t_message text[], t_endpoint text[], t_number bigint[], t_trigger text[],
-    t_started_at bigint[], t_result text[], t_reason text[], t_status bigint[], t_detail text[], t_retry_after bigint[],
-    t_url text[], t_request_head bytea[], t_request_body bytea[], t_response_head bytea[], t_response_body bytea[],
-    t_response_cut bigint[], t_total bigint[], t_dns bigint[], t_connect bigint[], t_tls bigint[], t_first_byte bigint[],
-    -- health: what the attempts of a settlement add to the record of its endpoint, or that they end it
-    h_n int[], h_endpoint text[], h_heals boolean[], h_failures bigint[], h_since bigint[], h_open_until bigint[],
-    h_opened bigint[],
-    -- endpoints to switch off
-    x_n int[], x_app text[], x_endpoint text[], x_reason text[], x_now bigint[],
-    -- heads of FIFO lines that have ended
-    l_n int[], l_endpoint text[], l_order_key text[], l_now bigint[], l_lease bigint[], l_until bigint[]
+    again boolean, settlements {settlement}[], tries {attempt}[], beats {beat}[], disablings {disabling}[],
+    endings {ending}[]
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -51,46 +83,38 @@ DECLARE
     successor record;
     a answer;
 BEGIN
-    -- one that is there already was written by a commit whose answer was lost: writing it again changes nothing
-    INSERT INTO attempt
-    SELECT * FROM unnest(
-        t_id, t_app, t_message, t_endpoint, t_number, t_trigger, t_started_at, t_result, t_reason, t_status, t_detail,
-        t_retry_after, t_url, t_request_head, t_request_body, t_response_head, t_response_body, t_response_cut, t_total,
-        t_dns, t_connect, t_tls, t_first_byte)
-    ON CONFLICT (message, id) DO NOTHING;
+    INSERT INTO attempt (id, app, message, endpoint, number, trigger, started_at, result, reason, status, detail, retry_after,
+        url, request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte)
+    SELECT v.* FROM unnest(tries) AS v
+    WHERE NOT (again AND EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id));
 
     WITH written AS (
         UPDATE delivery AS d
         SET state = v.state, due_at = v.due_at, lease = v.new_lease, attempts = v.attempts, step = v.step,
             trigger = v.trigger, resume_at = v.resume_at
-        FROM unnest(s_n, s_message, s_endpoint, s_lease, s_state, s_due_at, s_new_lease, s_attempts, s_step, s_trigger,
-                    s_resume_at)
-            AS v (n, message, endpoint, lease, state, due_at, new_lease, attempts, step, trigger, resume_at)
+        FROM unnest(settlements) AS v
         WHERE d.message = v.message AND d.endpoint = v.endpoint AND d.lease = v.lease AND d.state = 'leased'
         RETURNING v.n
     )
     SELECT coalesce(array_agg(n), '{}') INTO kept FROM written;
-    IF cardinality(kept) < cardinality(s_n) THEN
+    IF cardinality(kept) < cardinality(settlements) THEN
         a.kind := 'lost';
-        FOREACH number IN ARRAY s_n LOOP
-            IF number <> ALL (kept) THEN
-                a.n := number;
-                RETURN NEXT a;
-            END IF;
+        FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept) LOOP
+            a.n := number;
+            RETURN NEXT a;
         END LOOP;
     END IF;
 
-    IF cardinality(h_n) > 0 THEN
+    IF cardinality(beats) > 0 THEN
         -- a success ends the record of an endpoint: what counts is what came after the last one
         SELECT coalesce(array_agg(DISTINCT v.endpoint), '{}') INTO healed
-        FROM unnest(h_n, h_endpoint, h_heals) AS v (n, endpoint, heals) WHERE v.heals AND v.n = ANY (kept);
+        FROM unnest(beats) AS v WHERE v.heals AND v.n = ANY (kept);
         DELETE FROM health WHERE endpoint = ANY (healed);
         INSERT INTO health AS h (endpoint, failures, failing_since, open_until, opened)
         SELECT b.endpoint, sum(b.failures), min(b.since), max(b.open_until), max(b.opened)
         FROM (
             SELECT v.*, max(v.n) FILTER (WHERE v.heals) OVER (PARTITION BY v.endpoint) AS healed_at
-            FROM unnest(h_n, h_endpoint, h_heals, h_failures, h_since, h_open_until, h_opened)
-                AS v (n, endpoint, heals, failures, since, open_until, opened)
+            FROM unnest(beats) AS v
             WHERE v.n = ANY (kept)
         ) AS b
         WHERE b.n > coalesce(b.healed_at, -1)
@@ -102,7 +126,7 @@ BEGIN
             opened = greatest(h.opened, excluded.opened);
         FOR line IN
             SELECT v.endpoint, h.failures, h.failing_since, h.open_until, h.opened
-            FROM (SELECT DISTINCT w.endpoint FROM unnest(h_n, h_endpoint) AS w (n, endpoint) WHERE w.n = ANY (kept)) AS v
+            FROM (SELECT DISTINCT w.endpoint FROM unnest(beats) AS w WHERE w.n = ANY (kept)) AS v
             LEFT JOIN health AS h ON h.endpoint = v.endpoint
         LOOP
             a := NULL;
@@ -117,8 +141,7 @@ BEGIN
     END IF;
 
     FOR line IN
-        SELECT * FROM unnest(x_n, x_app, x_endpoint, x_reason, x_now) AS v (n, app, endpoint, reason, now)
-        WHERE v.n = ANY (kept) ORDER BY endpoint
+        SELECT * FROM unnest(disablings) AS v WHERE v.n = ANY (kept) ORDER BY endpoint
     LOOP
         UPDATE endpoint SET disabled = 1, disabled_reason = line.reason, updated_at = line.now WHERE id = line.endpoint;
         UPDATE application SET revision = revision + 1 WHERE id = line.app;
@@ -126,9 +149,7 @@ BEGIN
     END LOOP;
 
     FOR line IN
-        SELECT * FROM unnest(l_n, l_endpoint, l_order_key, l_now, l_lease, l_until)
-            AS v (n, endpoint, order_key, now, lease, until)
-        WHERE v.n = ANY (kept) ORDER BY n
+        SELECT * FROM unnest(endings) AS v WHERE v.n = ANY (kept) ORDER BY n
     LOOP
         -- nothing moves while another heads the line already, as after a replay
         CONTINUE WHEN EXISTS (
@@ -147,7 +168,7 @@ BEGIN
             'promoted', line.n, NULL::text, 0::bigint, e.updated_at, NULL::bigint, NULL::bigint, NULL::bytea,
             NULL::bytea, d.message, d.endpoint, d.app, d.state, d.due_at, d.lease, d.attempts, d.step, d.order_key,
             d.trigger, d.resume_at, d.created_at, d.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at
+            m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
         FROM delivery AS d
         LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
@@ -156,26 +177,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {accept}(
-    -- the revisions that plans were made with, and which plan each accept goes by
-    p_app text[], p_revision bigint[], a_n int[], a_plan int[],
-    -- idempotency keys
-    r_n int[], r_key bytea[], r_body_hash bytea[], r_status bigint[], r_answer bytea[], r_expires_at bigint[],
-    r_made_at bigint,
-    -- event ids
-    e_n int[], e_app text[], e_event_id text[], e_message text[],
-    -- duplicate keys of received requests
-    k_n int[], k_source text[], k_key text[], k_message text[],
-    -- messages
-    m_n int[], m_id text[], m_app text[], m_event_type text[], m_payload bytea[], m_content_type text[],
-    m_event_id text[], m_channels text[], m_tags text[], m_order_key text[], m_source text[], m_created_at bigint[],
-    -- deliveries
-    d_n int[], d_message text[], d_endpoint text[], d_app text[], d_state text[], d_due_at bigint[], d_lease bigint[],
-    d_attempts bigint[], d_step bigint[], d_order_key text[], d_trigger text[], d_resume_at bigint[],
-    d_created_at bigint[], d_expires_at bigint[],
-    -- received requests
-    q_n int[], q_id text[], q_app text[], q_source text[], q_verdict text[], q_reason text[], q_dedup_key text[],
-    q_message text[], q_received_at bigint[], q_method text[], q_path bytea[], q_query bytea[], q_headers bytea[],
-    q_body bytea[],
+    again boolean, plans {plan}[], answered {idempotency}[], answered_at bigint, event_ids {event_id}[],
+    keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
     -- whether any delivery has an order, and whether other nodes must be told what is due
     ordered boolean, tell boolean
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
@@ -185,63 +188,62 @@ DECLARE
     repeats int[] := '{}';   -- of these only the received request is, as a duplicate
     firsts text[] := '{}';   -- … of these messages
     waiting bigint[] := '{}';
-    outdated int[];
     fresh bytea[];
     number int;
     hit record;
     a answer;
 BEGIN
-    SELECT array_agg(v.plan::int) INTO outdated
-    FROM unnest(p_app, p_revision) WITH ORDINALITY AS v (app, revision, plan)
-    LEFT JOIN application AS p ON p.id = v.app
-    WHERE p.revision IS DISTINCT FROM v.revision;
-    IF outdated IS NOT NULL THEN
-        a.kind := 'outdated';
-        FOR number IN SELECT v.n FROM unnest(a_n, a_plan) AS v (n, plan) WHERE v.plan = ANY (outdated) LOOP
-            refused := refused || number;
-            a.n := number;
-            RETURN NEXT a;
-        END LOOP;
-    END IF;
+    a.kind := 'outdated';
+    FOR number IN
+        SELECT unnest(v.numbers) FROM unnest(plans) AS v
+        LEFT JOIN application AS p ON p.id = v.app
+        WHERE p.revision IS DISTINCT FROM v.revision
+    LOOP
+        CONTINUE WHEN again AND EXISTS (
+            SELECT FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id WHERE v.n = number);
+        refused := refused || number;
+        a.n := number;
+        RETURN NEXT a;
+    END LOOP;
 
-    IF cardinality(r_n) > 0 THEN
+    IF cardinality(answered) > 0 THEN
         -- the insertion is the lock: a node that is behind waits here for the answer of the one before
         WITH inserted AS (
             INSERT INTO idempotency AS i (key, body_hash, status, answer, expires_at)
             SELECT v.key, v.body_hash, v.status, v.answer, v.expires_at
-            FROM unnest(r_n, r_key, r_body_hash, r_status, r_answer, r_expires_at)
-                AS v (n, key, body_hash, status, answer, expires_at)
+            FROM unnest(answered) AS v
             WHERE v.n <> ALL (refused)
             ON CONFLICT (key) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status,
                 answer = excluded.answer, expires_at = excluded.expires_at
-            WHERE i.expires_at <= r_made_at
+            WHERE i.expires_at <= answered_at
             RETURNING key
         )
         SELECT coalesce(array_agg(key), '{}') INTO fresh FROM inserted;
-        IF cardinality(fresh) < cardinality(r_n) THEN
+        IF cardinality(fresh) < cardinality(answered) THEN
             FOR hit IN
                 SELECT v.n, i.body_hash, i.status, i.answer
-                FROM unnest(r_n, r_key) AS v (n, key) JOIN idempotency AS i ON i.key = v.key
+                FROM unnest(answered) AS v JOIN idempotency AS i ON i.key = v.key
                 WHERE v.n <> ALL (refused) AND v.key <> ALL (fresh)
             LOOP
                 refused := refused || hit.n;
                 a := NULL;
                 a.kind := 'remembered'; a.n := hit.n; a.i := hit.status; a.x := hit.body_hash; a.y := hit.answer;
                 -- not another request, but this one: the answer to an earlier commit of it was lost
-                SELECT count(*) INTO a.j FROM unnest(m_n, m_app, m_id) AS v (n, app, id)
+                SELECT count(*) INTO a.j FROM unnest(messages) AS v
                 JOIN message AS m ON m.app = v.app AND m.id = v.id WHERE v.n = hit.n;
                 RETURN NEXT a;
             END LOOP;
         END IF;
     END IF;
 
-    IF cardinality(e_n) > 0 THEN
+    IF cardinality(event_ids) > 0 THEN
         INSERT INTO event_id (app, event_id, message)
         SELECT v.app, v.event_id, v.message
-        FROM unnest(e_n, e_app, e_event_id, e_message) AS v (n, app, event_id, message) WHERE v.n <> ALL (refused)
+        FROM unnest(event_ids) AS v
+        WHERE v.n <> ALL (refused)
         ON CONFLICT (app, event_id) DO NOTHING;
         FOR hit IN
-            SELECT v.n FROM unnest(e_n, e_app, e_event_id, e_message) AS v (n, app, event_id, message)
+            SELECT v.n FROM unnest(event_ids) AS v
             JOIN event_id AS e ON e.app = v.app AND e.event_id = v.event_id
             WHERE v.n <> ALL (refused) AND e.message <> v.message
         LOOP
@@ -249,17 +251,18 @@ BEGIN
             a := NULL;
             a.kind := 'taken'; a.n := hit.n;
             RETURN NEXT a;
-            DELETE FROM idempotency WHERE key IN (SELECT v.key FROM unnest(r_n, r_key) AS v (n, key) WHERE v.n = hit.n);
+            DELETE FROM idempotency WHERE key IN (SELECT v.key FROM unnest(answered) AS v WHERE v.n = hit.n);
         END LOOP;
     END IF;
 
-    IF cardinality(k_n) > 0 THEN
+    IF cardinality(keys) > 0 THEN
         INSERT INTO received_key (source, dedup_key, message)
         SELECT v.source, v.key, v.message
-        FROM unnest(k_n, k_source, k_key, k_message) AS v (n, source, key, message) WHERE v.n <> ALL (refused)
+        FROM unnest(keys) AS v
+        WHERE v.n <> ALL (refused)
         ON CONFLICT (source, dedup_key) DO NOTHING;
         FOR hit IN
-            SELECT v.n, k.message FROM unnest(k_n, k_source, k_key, k_message) AS v (n, source, key, message)
+            SELECT v.n, k.message FROM unnest(keys) AS v
             JOIN received_key AS k ON k.source = v.source AND k.dedup_key = v.key
             WHERE v.n <> ALL (refused) AND k.message <> v.message
         LOOP
@@ -271,40 +274,36 @@ BEGIN
         END LOOP;
     END IF;
 
-    IF cardinality(q_n) > 0 THEN
+    IF cardinality(requests) > 0 THEN
         INSERT INTO received (id, app, source, verdict, reason, dedup_key, message, received_at, method, path, query,
             headers, body)
         SELECT v.id, v.app, v.source, CASE WHEN r.n IS NULL THEN v.verdict ELSE 'duplicate' END, v.reason, v.dedup_key,
             coalesce(r.message, v.message), v.received_at, v.method, v.path, v.query, v.headers,
             -- a duplicate becomes no message that would hold its body
             CASE WHEN r.n IS NULL THEN v.body
-                ELSE (SELECT w.payload FROM unnest(m_n, m_payload) AS w (n, payload) WHERE w.n = v.n) END
-        FROM unnest(q_n, q_id, q_app, q_source, q_verdict, q_reason, q_dedup_key, q_message, q_received_at, q_method,
-                    q_path, q_query, q_headers, q_body)
-            AS v (n, id, app, source, verdict, reason, dedup_key, message, received_at, method, path, query, headers, body)
+                ELSE (SELECT w.payload FROM unnest(messages) AS w WHERE w.n = v.n) END
+        FROM unnest(requests) AS v
         LEFT JOIN unnest(repeats, firsts) AS r (n, message) ON r.n = v.n
         WHERE v.n <> ALL (refused)
-        ON CONFLICT (source, id) DO NOTHING;
+        ON CONFLICT (app, id) DO NOTHING;
     END IF;
     refused := refused || repeats;
 
     INSERT INTO message (id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source,
-        created_at)
+        created_at, deliver_at, payload_until)
     SELECT v.id, v.app, v.event_type, v.payload, v.content_type, v.event_id, v.channels, v.tags, v.order_key, v.source,
-        v.created_at
-    FROM unnest(m_n, m_id, m_app, m_event_type, m_payload, m_content_type, m_event_id, m_channels, m_tags, m_order_key,
-                m_source, m_created_at)
-        AS v (n, id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at)
+        v.created_at, v.deliver_at, v.payload_until
+    FROM unnest(messages) AS v
     WHERE v.n <> ALL (refused)
-    ON CONFLICT (app, id) DO NOTHING;
+        AND NOT (again AND EXISTS (SELECT FROM message AS m WHERE m.app = v.app AND m.id = v.id));
 
     IF ordered THEN
         -- only the head of a line can be due: the others go behind what is pending, and behind each other
         FOR hit IN
             SELECT v.place, v.n, v.endpoint FROM (
-                SELECT u.*, row_number() OVER (PARTITION BY u.endpoint, u.order_key ORDER BY u.place) AS nth
-                FROM unnest(d_n, d_endpoint, d_order_key, d_message)
-                    WITH ORDINALITY AS u (n, endpoint, order_key, message, place)
+                SELECT u.*, u.ordinality AS place,
+                    row_number() OVER (PARTITION BY u.endpoint, u.order_key ORDER BY u.ordinality) AS nth
+                FROM unnest(deliveries) WITH ORDINALITY AS u
                 WHERE u.order_key IS NOT NULL AND u.n <> ALL (refused)
             ) AS v
             WHERE v.nth > 1 OR EXISTS (
@@ -322,28 +321,21 @@ BEGIN
     INSERT INTO delivery (message, endpoint, app, state, due_at, lease, attempts, step, order_key, trigger, resume_at,
         created_at, expires_at)
     SELECT v.message, v.endpoint, v.app,
-        CASE WHEN v.place = ANY (waiting) THEN 'waiting' ELSE v.state END,
-        CASE WHEN v.place = ANY (waiting) THEN NULL ELSE v.due_at END,
-        CASE WHEN v.place = ANY (waiting) THEN 0 ELSE v.lease END,
+        CASE WHEN v.ordinality = ANY (waiting) THEN 'waiting' ELSE v.state END,
+        CASE WHEN v.ordinality = ANY (waiting) THEN NULL ELSE v.due_at END,
+        CASE WHEN v.ordinality = ANY (waiting) THEN 0 ELSE v.lease END,
         v.attempts, v.step, v.order_key, v.trigger, v.resume_at, v.created_at, v.expires_at
-    FROM unnest(d_n, d_message, d_endpoint, d_app, d_state, d_due_at, d_lease, d_attempts, d_step, d_order_key,
-                d_trigger, d_resume_at, d_created_at, d_expires_at)
-        WITH ORDINALITY AS v (n, message, endpoint, app, state, due_at, lease, attempts, step, order_key, trigger,
-            resume_at, created_at, expires_at, place)
+    FROM unnest(deliveries) WITH ORDINALITY AS v
     WHERE v.n <> ALL (refused)
-    ON CONFLICT (message, endpoint) DO NOTHING;
+        AND NOT (again AND EXISTS (SELECT FROM delivery AS d WHERE d.message = v.message AND d.endpoint = v.endpoint));
 
     IF tell THEN
         PERFORM pg_notify('tenterhook', 'due ' || v.endpoint)
-        FROM (SELECT DISTINCT endpoint FROM unnest(d_endpoint, d_state) AS u (endpoint, state) WHERE state = 'due') AS v;
+        FROM (SELECT DISTINCT u.endpoint FROM unnest(deliveries) AS u WHERE u.state = 'due') AS v;
     END IF;
 END $$;
 
-CREATE FUNCTION {claim}(
-    c_n int[], c_endpoint text[], c_most bigint[], c_now bigint[], c_lease bigint[], c_until bigint[],
-    -- attempts per second, and until when they are given out; NULL for no limit
-    c_rate bigint[], c_paced_until bigint[]
-) RETURNS SETOF answer LANGUAGE plpgsql AS $$
+CREATE FUNCTION {claim}(claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     c record;
@@ -355,11 +347,7 @@ DECLARE
     taken bigint;
     a answer;
 BEGIN
-    FOR c IN
-        SELECT * FROM unnest(c_n, c_endpoint, c_most, c_now, c_lease, c_until, c_rate, c_paced_until)
-            AS v (n, endpoint, most, now, lease, until, rate, paced_until)
-        ORDER BY endpoint, n
-    LOOP
+    FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
         room := c.most;
         later := 0;
         SELECT * INTO h FROM health WHERE endpoint = c.endpoint;
@@ -405,7 +393,7 @@ BEGIN
                 NULL::bigint, NULL::bytea, NULL::bytea,
                 l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
                 l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at
+                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
             FROM leased AS l
             LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message
             LEFT JOIN endpoint AS e ON e.id = l.endpoint

@@ -20,11 +20,13 @@ else:  # asyncpg's classes are generic for the type checker only
 
 CHANNEL = "tenterhook"
 _MOST_VALUES = 30_000
-_RETRIED = ("40001", "40P01")
-"""Serialization failure, deadlock: nothing happened, and the same may well succeed now."""
+_RETRIED = ("40001", "40P01", "23514")
+"""Serialization failure, deadlock, a row that was on its way to `…_rest` when its day was made: nothing happened, and the
+same may well succeed now."""
 
-_PASSING = ("08", "53", "57", "58", "25006", "55P03")
-"""Connection, resources, intervention, system, a standby that does not write, a lock that was not free."""
+_PASSING = ("08", "28", "3D", "53", "57", "58", "25006", "25P03", "42501", "55P03")
+"""Connection, login, no such database, resources, intervention, system, a standby that does not write, a transaction that
+waited too long for its client, no permission, a lock that was not free."""
 
 
 def worth_retrying(error: BaseException) -> bool:

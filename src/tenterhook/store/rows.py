@@ -29,7 +29,10 @@ from tenterhook.vault import Vault
 
 Row = tuple[Any, ...]
 
-MESSAGE = "id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at"
+MESSAGE = (
+    "id, app, event_type, payload, content_type, event_id, channels, tags, order_key, source, created_at, deliver_at,"
+    " payload_until"
+)
 DELIVERY = 'message, endpoint, app, state, due_at, lease, attempts, step, order_key, "trigger", resume_at, created_at, expires_at'
 ATTEMPT = (
     'id, app, message, endpoint, number, "trigger", started_at, result, reason, status, detail, retry_after, url, '
@@ -48,14 +51,20 @@ RECEIVED_KEY = "source, dedup_key, message"
 
 EVENT_ID_TAKEN = "a message with this eventId exists already"
 
+
+def of(alias: str, columns: str) -> str:
+    """The columns of a table that is called `alias` in a statement."""
+    return ", ".join(f"{alias}.{column}" for column in columns.split(", "))
+
+
 STATES = {state.value: state for state in State}
 TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 
 
 def message_row(m: Message) -> Row:
     return (
-        m.id, m.app, _text(m.event_type), None if m.expired else m.payload, _text(m.content_type), m.event_id,
-        _join(m.channels), _join(m.tags), m.order_key, m.source, m.created_at,
+        m.id, m.app, storable(m.event_type), None if m.expired else m.payload, storable(m.content_type), m.event_id,
+        _join(m.channels), _join(m.tags), m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until,
     )  # fmt: skip
 
 
@@ -63,7 +72,7 @@ def message(row: Sequence[Any]) -> Message:
     return Message(
         id=row[0], app=row[1], event_type=row[2], payload=row[3] or b"", content_type=row[4], event_id=row[5],
         channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
-        expired=row[3] is None,
+        deliver_at=row[11], payload_until=row[12], expired=row[3] is None,
     )  # fmt: skip
 
 
@@ -86,30 +95,30 @@ def attempt_row(a: Attempt) -> Row:
     o, t = a.outcome, a.outcome.timing
     return (
         a.id, a.app, a.message, a.endpoint, a.number, a.trigger.value, a.started_at, o.result.value, o.reason.value,
-        o.status, _text(o.detail), o.retry_after, _text(o.url), o.request_head, o.request_body, o.response_head, o.response_body,
-        int(o.response_cut), t.total, t.dns, t.connect, t.tls, t.first_byte,
+        o.status, storable(o.detail), o.retry_after, storable(o.url), o.request_head, o.request_body, o.response_head,
+        None if a.expired else o.response_body, int(o.response_cut), t.total, t.dns, t.connect, t.tls, t.first_byte,
     )  # fmt: skip
 
 
 def attempt(row: Sequence[Any]) -> Attempt:
     outcome = Outcome(
         result=Result(row[7]), reason=Reason(row[8]), status=row[9], detail=row[10], retry_after=row[11], url=row[12],
-        request_head=row[13], request_body=row[14], response_head=row[15], response_body=row[16],
+        request_head=row[13], request_body=row[14], response_head=row[15], response_body=row[16] or b"",
         response_cut=bool(row[17]), timing=Timing(*row[18:23]),
     )  # fmt: skip
     return Attempt(
         id=row[0], app=row[1], message=row[2], endpoint=row[3], number=row[4], trigger=TRIGGERS[row[5]],
-        started_at=row[6], outcome=outcome,
+        started_at=row[6], outcome=outcome, expired=row[16] is None,
     )  # fmt: skip
 
 
 def received_row(r: Received) -> Row:
     """The body is left out where the message holds the same bytes: an accepted request is stored once."""
     q = r.request
-    body = None if r.verdict == "accepted" else q.body
+    body = None if r.verdict == "accepted" or r.expired else q.body
     return (
-        r.id, r.app, r.source, r.verdict, _text(r.reason), None if r.dedup_key is None else _text(r.dedup_key), r.message,
-        r.received_at, _text(q.method), q.path.encode("utf-8", "surrogatepass"), q.query, header_lines(q.headers), body,
+        r.id, r.app, r.source, r.verdict, storable(r.reason), None if r.dedup_key is None else storable(r.dedup_key), r.message,
+        r.received_at, storable(q.method), q.path.encode("utf-8", "surrogatepass"), q.query, header_lines(q.headers), body,
     )  # fmt: skip
 
 
@@ -119,20 +128,22 @@ def is_keyed(r: Received) -> bool:
 
 
 def received_key_row(r: Received) -> Row:
-    return (r.source, _text(r.dedup_key or ""), r.message)
+    return (r.source, storable(r.dedup_key or ""), r.message)
 
 
 def received(row: Sequence[Any], payload: bytes | None) -> Received:
+    """`payload` is that of the message that an accepted request became."""
+    body = payload if row[3] == "accepted" else row[12]
     request = Request(
         method=row[8],
         path=row[9].decode("utf-8", "surrogatepass"),
         query=row[10],
         headers=header_pairs(row[11]),
-        body=(payload or b"") if row[12] is None else row[12],
+        body=body or b"",
     )
     return Received(
         id=row[0], app=row[1], source=row[2], verdict=row[3], reason=row[4], dedup_key=row[5], message=row[6],
-        received_at=row[7], request=request,
+        received_at=row[7], request=request, expired=body is None,
     )  # fmt: skip
 
 
@@ -188,7 +199,7 @@ def source(document: bytes, sealed: bytes, vault: Vault) -> Source:
     return replace(shown, secrets=msgspec.json.decode(vault.open(sealed, shown.id), type=tuple[str, ...]))
 
 
-def _text(text: str) -> str:
+def storable(text: str) -> str:
     """Words from outside: PostgreSQL's text cannot hold NUL, and takes UTF-8 only. What must stay exact is kept as bytes."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")

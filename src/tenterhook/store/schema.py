@@ -5,6 +5,9 @@ encrypted. Keys that must be unique over the whole history are tables of their o
 small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
 acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
 
+`sweep` remembers how far the payloads of an application have been removed; `retired` are the applications that are gone
+while something that happened in them is still there.
+
 Tables are written in the words of SQLite and translated for PostgreSQL. The history (messages, attempts, received
 requests) has its own text for each, because PostgreSQL keeps it in parts by time: an id begins with its instant, so a
 range of ids is a range of time.
@@ -75,6 +78,8 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX token_app ON token (app, id);
         CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
+        CREATE TABLE integration (id TEXT PRIMARY KEY, app TEXT NOT NULL, token TEXT, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE UNIQUE INDEX integration_app ON integration (app, id);
         CREATE TABLE idempotency (
             key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
             expires_at INTEGER NOT NULL
@@ -82,55 +87,64 @@ MIGRATIONS = [
         CREATE INDEX idempotency_expiry ON idempotency (expires_at);
         CREATE TABLE copying (name TEXT PRIMARY KEY, source TEXT NOT NULL, copied INTEGER NOT NULL, after BLOB)
             WITHOUT ROWID;
+        CREATE TABLE sweep (app TEXT PRIMARY KEY, messages TEXT NOT NULL, received TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE retired (app TEXT PRIMARY KEY) WITHOUT ROWID;
         """,
         sqlite="""
         CREATE TABLE message (
-            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
-            event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL
+            id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, content_type TEXT NOT NULL, event_id TEXT,
+            channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL, deliver_at INTEGER,
+            payload_until INTEGER, payload BLOB
         );
         CREATE UNIQUE INDEX message_id ON message (app, id);
+        CREATE INDEX message_until ON message (payload_until) WHERE payload_until IS NOT NULL;
         CREATE TABLE attempt (
             id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
             "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
             status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL, request_head BLOB NOT NULL,
-            request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL, response_cut INTEGER NOT NULL,
+            request_body BLOB, response_head BLOB NOT NULL, response_body BLOB, response_cut INTEGER NOT NULL,
             total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER, first_byte INTEGER
         );
         CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
         CREATE TABLE received (
             id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
             dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
             query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB
         );
-        CREATE UNIQUE INDEX received_id ON received (source, id);
-        CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE UNIQUE INDEX received_id ON received (app, id);
+        CREATE INDEX received_source ON received (source, id);
+        CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
         """,
         postgres="""
         CREATE TABLE message (
             id TEXT NOT NULL, app TEXT NOT NULL, event_type TEXT NOT NULL, payload BLOB, content_type TEXT NOT NULL,
             event_id TEXT, channels TEXT, tags TEXT, order_key TEXT, source TEXT, created_at INTEGER NOT NULL,
-            PRIMARY KEY (app, id)
+            deliver_at INTEGER, payload_until INTEGER, PRIMARY KEY (app, id)
         ) PARTITION BY RANGE (id);
+        CREATE INDEX message_until ON message (payload_until) WHERE payload_until IS NOT NULL;
         CREATE TABLE message_rest PARTITION OF message DEFAULT;
 
         CREATE TABLE attempt (
             id TEXT NOT NULL, app TEXT NOT NULL, message TEXT NOT NULL, endpoint TEXT NOT NULL, number INTEGER NOT NULL,
             "trigger" TEXT NOT NULL, started_at INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
             status INTEGER NOT NULL, detail TEXT NOT NULL, retry_after INTEGER, url TEXT NOT NULL,
-            request_head BLOB NOT NULL, request_body BLOB, response_head BLOB NOT NULL, response_body BLOB NOT NULL,
+            request_head BLOB NOT NULL, request_body BLOB, response_head BLOB NOT NULL, response_body BLOB,
             response_cut INTEGER NOT NULL, total INTEGER NOT NULL, dns INTEGER, connect INTEGER, tls INTEGER,
             first_byte INTEGER, PRIMARY KEY (message, id)
         ) PARTITION BY RANGE (id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
+        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
         CREATE TABLE attempt_rest PARTITION OF attempt DEFAULT;
 
         CREATE TABLE received (
             id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
             dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
-            query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB, PRIMARY KEY (source, id)
+            query BLOB NOT NULL, headers BLOB NOT NULL, body BLOB, PRIMARY KEY (app, id)
         ) PARTITION BY RANGE (id);
-        CREATE INDEX received_rejected ON received (source, id) WHERE verdict = 'rejected';
+        CREATE INDEX received_source ON received (source, id);
+        CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
         CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
         CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);
@@ -141,7 +155,7 @@ MIGRATIONS = [
             d_attempts INTEGER, d_step INTEGER, d_order_key TEXT, d_trigger TEXT, d_resume_at INTEGER,
             d_created_at INTEGER, d_expires_at INTEGER, m_id TEXT, m_app TEXT, m_event_type TEXT, m_payload BLOB,
             m_content_type TEXT, m_event_id TEXT, m_channels TEXT, m_tags TEXT, m_order_key TEXT, m_source TEXT,
-            m_created_at INTEGER
+            m_created_at INTEGER, m_deliver_at INTEGER, m_payload_until INTEGER
         );
         """,
     ),

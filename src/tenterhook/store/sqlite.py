@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.store import batch, history
-from tenterhook.store.base import Counts, Done, Hint, Store, Work
+from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
 from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
@@ -113,6 +113,7 @@ class SqliteStore(SharedVerbs):
     """See `store.base.Store`. Open it with `open`."""
 
     shared = False
+    grace = 0
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
@@ -217,6 +218,12 @@ class SqliteStore(SharedVerbs):
 
     async def counts(self) -> Counts:
         return await self._on(self._reading, lambda: _counts(self._reader()))
+
+    async def add_days(self, now: int) -> None:
+        """The history is one table: it goes row by row."""
+
+    async def drop_days(self, before: int, limit: int) -> Swept:
+        return Swept()
 
     async def listen(self, hear: Callable[[Hint], None]) -> None:
         """There is nobody else."""

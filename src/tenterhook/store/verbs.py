@@ -1,4 +1,5 @@
-"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects` and `history`."""
+"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
+`retention`."""
 
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -10,13 +11,24 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
     Token,
 )
-from tenterhook.store import history, objects
-from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
+from tenterhook.store import history, integrations, objects, retention, search
+from tenterhook.store.base import (
+    AttemptFilter,
+    Cursor,
+    Cutoff,
+    Found,
+    Loaded,
+    MessageFilter,
+    Remember,
+    Remembered,
+    Swept,
+)
 from tenterhook.store.sql import Verb
 from tenterhook.vault import Vault
 
@@ -50,7 +62,22 @@ class SharedVerbs:
         return await self._write(objects.abandon, endpoint)
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
-        return await self._write(history.prune, now, rejections_kept, limit)
+        return await self._write(retention.prune, now, rejections_kept, limit)
+
+    async def overdue(self, cutoffs: Sequence[Cutoff]) -> list[Cutoff]:
+        return await self._read(retention.overdue, cutoffs)
+
+    async def list_retired(self, limit: int) -> list[str]:
+        return await self._read(retention.list_retired, limit)
+
+    async def forget(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.forget, cutoff, after, limit, dry)
+
+    async def expire(self, cutoff: Cutoff, after: str, limit: int, dry: bool = False) -> Swept:
+        return await (self._read if dry else self._write)(retention.expire, cutoff, after, limit, dry)
+
+    async def expire_due(self, now: int, limit: int) -> Swept:
+        return await self._write(retention.expire_due, now, limit)
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         await self._write(objects.create_application, app, remember)
@@ -75,6 +102,9 @@ class SharedVerbs:
 
     async def save_event_type(self, event_type: EventType) -> None:
         await self._write(objects.save_event_type, event_type)
+
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        await self._write(objects.save_event_types, event_types, remember)
 
     async def delete_event_type(self, name: str) -> None:
         await self._write(objects.delete_event_type, name)
@@ -107,8 +137,14 @@ class SharedVerbs:
     async def get_message(self, app: str, message: str) -> Message | None:
         return await self._read(history.get_message, app, message)
 
-    async def list_messages(self, app: str, cursor: Cursor, event_types: Sequence[str] = ()) -> list[Message]:
-        return await self._read(history.list_messages, app, cursor, event_types)
+    async def get_messages(self, app: str, messages: Sequence[str]) -> list[Message]:
+        return await self._read(history.get_messages, app, messages)
+
+    async def list_messages(self, app: str, cursor: Cursor) -> list[Message]:
+        return await self._read(history.list_messages, app, cursor)
+
+    async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
+        return await self._read(search.search_messages, app, cursor, wanted)
 
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
         return await self._read(history.get_delivery, app, message, endpoint)
@@ -134,6 +170,17 @@ class SharedVerbs:
         self, app: str, cursor: Cursor, *, message: str | None = None, endpoint: str | None = None
     ) -> list[Attempt]:
         return await self._read(history.list_attempts, app, cursor, message, endpoint)
+
+    async def search_attempts(
+        self,
+        app: str,
+        cursor: Cursor,
+        wanted: AttemptFilter,
+        *,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Found[Attempt]:
+        return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         assert source.app == app
@@ -177,3 +224,22 @@ class SharedVerbs:
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        assert integration.app == app
+        await self._write(integrations.create_integration, integration, remember)
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        await self._write(integrations.save_integration, app, integration)
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        await self._write(integrations.delete_integration, app, integration)
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        return await self._read(integrations.get_integration, app, integration)
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        return await self._read(integrations.list_integrations, app, cursor)
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        await self._write(integrations.rotate_key, app, integration, key, token_hash)

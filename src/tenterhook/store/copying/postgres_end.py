@@ -7,12 +7,12 @@ import asyncpg
 
 from tenterhook.errors import ConfigurationError, StoreUnavailable
 from tenterhook.settings import BY_NAME
-from tenterhook.store import postgres_nodes, postgres_schema
+from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
 from tenterhook.store.copying import verbs
 from tenterhook.store.copying.end import End, check_version
 from tenterhook.store.copying.tables import Table, tables
 from tenterhook.store.copying.verbs import Place
-from tenterhook.store.postgres import CONNECT_SECONDS
+from tenterhook.store.postgres import COMMON, CONNECT_SECONDS
 from tenterhook.store.postgres_run import Session, run, words
 from tenterhook.store.sql import Row, Verb
 from tenterhook.vault import Vault
@@ -21,9 +21,9 @@ T = TypeVar("T")
 _FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 _SESSION = {
-    "search_path": postgres_schema.SCHEMA,
+    **COMMON,
     "application_name": f"{postgres_nodes.NAME} copy",
-    "jit": "off",
+    "synchronous_commit": "on",
     # a source is read through its keys, however little the server knows of a table that was just filled
     "enable_seqscan": "off",
     "enable_sort": "off",
@@ -78,6 +78,9 @@ class PostgresEnd:
 
     async def write(self, table: Table, rows: list[Row], place: Place) -> None:
         async def written() -> None:
+            if table.name in postgres_partitions.PREFIXES:
+                place_of_id = table.columns.index("id")
+                await postgres_partitions.add_days_of(self._connection, table.name, [row[place_of_id] for row in rows])
             await self._connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
             await run(self._connection, verbs.advance(table, place))
 

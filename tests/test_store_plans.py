@@ -1,0 +1,95 @@
+"""No verb of the store reads a whole table: what SQLite says of how it runs each statement."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenterhook.clock import DAY, MINUTE
+from tenterhook.ids import IdMaker
+from tenterhook.store import history, retention, search
+from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, MessageFilter
+from tenterhook.store.sql import Read, Verb, Write
+from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.sqlite_run import _answer
+from tests.contracts.retention import OLD, YOUNG, aged, ended
+from tests.contracts.store import NOW, new_app, new_endpoint, new_received, new_source
+from tests.simulation.world import VAULT
+
+BIG = ("message", "attempt", "delivery", "received", "event_id", "received_key", "idempotency", "a", "m", "r", "d")
+"""Tables that grow, and what statements call them."""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore.open(tmp_path / "t.db", VAULT, inline=True, synchronous="OFF")
+    yield store
+    await store.close()
+
+
+def steps(db: sqlite3.Connection, verb: Verb[Any]) -> list[str]:
+    """The plan of every statement that a verb asks for, while it runs."""
+    found, wanted = [], next(verb)
+    try:
+        while True:
+            if isinstance(wanted, Read | Write):
+                found += [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + wanted.text, wanted.values)]
+            wanted = verb.send(_answer(db, wanted))
+    except StopIteration:
+        return found
+
+
+async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
+    app = new_app()
+    endpoint, source = new_endpoint(app), new_source(app)
+    await store.create_application(app)
+    await store.create_endpoint(app.id, endpoint)
+    await store.create_source(app.id, source)
+    for n in range(4):
+        request = new_received(source, None, id=IdMaker().new("req_", OLD + n * MINUTE))
+        await store.commit([Accept(None, (), request)])
+        await ended(store, endpoint, aged(app, OLD + n * MINUTE, event_id=str(n)), 2)
+    await store.commit([Accept(aged(app, YOUNG, payload_until=5))])
+    page = Cursor(limit=3, descending=True, after="zzz", since=OLD - DAY, until=NOW)
+    named = MessageFilter(event_types=("a", "b"), channel="c", tag="t")
+    expiring, forgetting = Cutoff(app.id, NOW - 5 * DAY, 0), Cutoff(app.id, 0, NOW - 5 * DAY)
+    message = (await store.list_messages(app.id, Cursor(limit=1)))[0].id
+    verbs: list[Verb[Any]] = [
+        history.list_messages(app.id, page),
+        history.list_attempts(app.id, page, None, endpoint.id),
+        history.list_attempts(app.id, page, message, None),
+        history.list_attempts(app.id, page, message, endpoint.id),
+        history.list_received(app.id, source.id, page, None),
+        history.list_received(app.id, source.id, page, "ping"),
+        search.search_messages(app.id, page, named),
+        search.search_attempts(app.id, page, AttemptFilter(ok=True, statuses=(0, 100)), None, endpoint.id),
+        search.search_attempts(app.id, page, AttemptFilter(ok=False, of=named), None, endpoint.id),
+        search.search_attempts(app.id, page, AttemptFilter(of=named), message, endpoint.id),
+        retention.overdue([expiring, forgetting]),
+        retention.expire(expiring, "", 9, False),
+        retention.expire(expiring, "req_", 9, False),
+        retention.expire_due(NOW, 9),
+        *[retention.forget(forgetting, "", 100, dry) for dry in (True, False)],
+        retention.forget(forgetting, "req_", 9, False),
+        retention.prune(NOW, 2, 9),
+    ]
+    for verb in verbs:
+        plan = steps(store._db, verb)
+        assert plan, verb
+        for step in plan:
+            words = step.split()
+            assert words[0] != "SCAN" or words[1] not in BIG, (verb, plan)
+            assert "ORDER BY" not in step or "GROUP" in step, (verb, plan)
+    assert await store.list_messages(app.id, Cursor(limit=9, until=OLD + DAY)) == []
+
+
+async def test_failed_attempts_are_found_by_their_own_index(store: SqliteStore) -> None:
+    plan = steps(store._db, search.search_attempts("app", Cursor(limit=3), AttemptFilter(ok=False), None, "ep"))
+    assert [step for step in plan if "attempt_failed" in step] == [step for step in plan if "SEARCH" in step] != []
+
+
+async def test_unusual_requests_are_found_by_their_own_index(store: SqliteStore) -> None:
+    (step,) = steps(store._db, history.list_received("app", "src", Cursor(limit=3), "duplicate"))[:1]
+    assert "received_unusual (source=? AND verdict=?)" in step
