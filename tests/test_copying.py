@@ -1,6 +1,7 @@
 """Moving house: every row arrives as it was, from either database in either one, whatever happens on the way."""
 
 import asyncio
+import json
 import re
 import secrets
 import signal
@@ -44,7 +45,7 @@ from tests.contracts.store import (
     new_received,
     new_source,
 )
-from tests.test_cli import clean
+from tests.test_cli import clean, process, run
 
 KEY = "The master key of these tests: of some length"
 VAULT = Vault.from_text(KEY)
@@ -607,3 +608,54 @@ async def test_no_server_starts_on_a_copy_that_differs(houses: Houses) -> None:
     assert not (await compared(source, target))["attempt"]
     with pytest.raises(StoreUnavailable, match="not complete"):
         await target.open()
+
+
+# the command
+
+
+def test_the_command_says_what_is_the_same_and_what_is_next(tmp_path: Path) -> None:
+    environ = {"TENTERHOOK_SECRET": KEY}
+    process(tmp_path, "token", "create", "--database", "sqlite:///a.db", **environ)
+    done = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", **environ)
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^token +1 +[0-9a-f]{32} +same$", done.out, re.MULTILINE)
+    assert "1 rows are the same in both." in done.out
+    assert "next: start: tenterhook serve --database sqlite:///b.db\n" in done.out
+    again = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", **environ)
+    assert (again.code, again.out) == (2, "")
+    assert "b.db is not empty: it has rows in token. Nothing was copied" in again.err
+    found = json.loads(
+        run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", "--verify-only", "--json", **environ).out
+    )
+    assert found["same"]
+    assert {row["table"] for row in found["tables"]} == set(BY_NAME)
+
+
+def test_the_command_fails_for_a_difference(tmp_path: Path) -> None:
+    environ = {"TENTERHOOK_SECRET": KEY}
+    process(tmp_path, "token", "create", "--database", "sqlite:///a.db", **environ)
+    assert run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", **environ).code == 0
+    House(f"sqlite:///{tmp_path}/b.db").execute("UPDATE token SET hash = x'00'")
+    done = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", "--verify-only", **environ)
+    assert (done.code, done.err) == (1, "the databases differ in token: empty the target, then copy again\n")
+    assert "DIFFERENT" in done.out
+    assert "next:" not in done.out
+    found = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", "--verify-only", "--json", **environ)
+    assert found.code == 1
+    assert [row["table"] for row in json.loads(found.out)["tables"] if not row["same"]] == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (["mysql://h/d", "sqlite:///b.db"], 2, "must be sqlite:///"),
+        (["sqlite:///a.db", "sqlite:///b.db"], 2, "there is no file a.db"),
+        (["postgresql://127.0.0.1:1/d", "sqlite:///b.db"], 1, "cannot open the database: "),
+        (["postgresql://127.0.0.1:port/d", "sqlite:///b.db"], 2, "database: "),
+    ],
+)
+def test_mistakes(words: list[str], code: int, error: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "copy", *words, TENTERHOOK_SECRET=KEY)
+    assert (done.code, done.out) == (code, "")
+    assert error in done.err
+    assert not (tmp_path / "b.db").exists()
