@@ -29,6 +29,7 @@ COMMANDS = [
     "serve",
     "send",
     "check",
+    "copy",
     "prune",
     "demo",
     "version",

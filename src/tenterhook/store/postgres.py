@@ -14,10 +14,11 @@ import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
-from tenterhook.store import postgres_partitions, postgres_schema
+from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
 from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
-from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, worth_retrying
+from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -41,9 +42,9 @@ _CLOCK_READINGS = 5
 _HEARTBEAT = 5 * SECOND
 _FIRST_WAIT = 50 * MILLISECOND
 
-_COMMON = {
+COMMON = {
     "search_path": postgres_schema.SCHEMA,
-    "application_name": "tenterhook",
+    "application_name": postgres_nodes.NAME,
     "jit": "off",
     # who has waited for a lock must see what its last holder did, whatever the database's default is
     "default_transaction_isolation": "read committed",
@@ -53,6 +54,8 @@ _COMMON = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
+"""What every connection sets."""
+
 _COMMITTING = {
     "statement_timeout": f"{COMMIT_SECONDS}s",
     # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
@@ -87,7 +90,7 @@ class PostgresStore(SharedVerbs):
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
         """Connect and bring the schema up to date. Without a `worker` this node tells the others what is due.
 
-        Raises StoreUnavailable, SchemaMismatch, ConfigurationError.
+        Raises StoreUnavailable, SchemaMismatch, ConfigurationError; the first also while the database is being copied.
         """
         store = cls(url, vault, tell=not worker)
         try:
@@ -95,20 +98,21 @@ class PostgresStore(SharedVerbs):
             store._pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
                 reset=_as_it_was,
-                server_settings={**_COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
+                server_settings={**COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            raise StoreUnavailable(f"cannot open the database: {_words(error)}") from error
+            raise StoreUnavailable(f"cannot open the database: {words(error)}") from error
         return store
 
     async def _prepare(self) -> None:
         connection = await self._connect({})
         try:
             await postgres_schema.prepare(connection, self._vault)
+            await run(connection, refuse_unfinished())
             if await connection.fetchval("SHOW synchronous_commit") == "off":
                 # an answer must not be given before the commit is on the disk, whatever the server's default is
                 self._durable = {"synchronous_commit": "on"}
@@ -124,8 +128,13 @@ class PostgresStore(SharedVerbs):
 
     async def _connect(self, settings: dict[str, str]) -> Session:
         connection: Session = await asyncpg.connect(
-            self._url, timeout=CONNECT_SECONDS, server_settings={**_COMMON, **self._durable, **settings}
+            self._url, timeout=CONNECT_SECONDS, server_settings={**COMMON, **self._durable, **settings}
         )
+        try:
+            await postgres_nodes.take_part(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:
@@ -220,10 +229,10 @@ class PostgresStore(SharedVerbs):
         """The same error, or StoreUnavailable for what is the database's; with a `doubt` it may have been done."""
         if not is_unavailable(error):
             return error
-        log.error("database error: %s", _words(error))
+        log.error("database error: %s", words(error))
         if doubt:
-            return OutcomeUnknown(f"the database did not answer ({_words(error)}): this may have been accepted, or not")
-        return StoreUnavailable(f"the database cannot be used right now ({_words(error)}): nothing was accepted")
+            return OutcomeUnknown(f"the database did not answer ({words(error)}): this may have been accepted, or not")
+        return StoreUnavailable(f"the database cannot be used right now ({words(error)}): nothing was accepted")
 
     async def recover(self, now: int) -> int:
         return 0
@@ -299,11 +308,6 @@ async def _hang_up(connection: Session) -> None:
     with suppress(Exception):
         await connection.close(timeout=1)
     connection.terminate()
-
-
-def _words(error: BaseException) -> str:
-    """An error on one line; some have no text of their own."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _: type[Store] = PostgresStore

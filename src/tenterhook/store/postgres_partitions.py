@@ -9,6 +9,7 @@ Whatever locks a whole table gives up soon if it is in use, and is tried again a
 
 import logging
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tenterhook import ids
@@ -63,11 +64,21 @@ def bounds(table: str, day: int) -> tuple[str, str]:
 
 async def add_days(connection: Connection, now: int) -> None:
     """Make the parts of today and of the next days that are not there."""
+    days = range(day_of(now), day_of(now) + (DAYS_AHEAD + 1) * DAY, DAY)
+    await _add_all(connection, [(table, day) for day in days for table in PREFIXES])
+
+
+async def add_days_of(connection: Connection, table: str, made: Iterable[str]) -> None:
+    """Make the parts for rows with these ids, which are written next."""
+    days = {day_of(ids.instant_of(name)) for name in made if ids.is_id(name, PREFIXES[table])}
+    await _add_all(connection, [(table, day) for day in sorted(days)])
+
+
+async def _add_all(connection: Connection, wanted: Iterable[tuple[str, int]]) -> None:
     there = await parts(connection)
-    for day in range(day_of(now), day_of(now) + (DAYS_AHEAD + 1) * DAY, DAY):
-        for table in PREFIXES:
-            if part(table, day) not in there:
-                await _add(connection, table, day)
+    for table, day in wanted:
+        if part(table, day) not in there:
+            await _add(connection, table, day)
 
 
 async def parts(connection: Connection) -> set[str]:

@@ -50,6 +50,11 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
+def words(error: BaseException) -> str:
+    """An error on one line; some have no text of their own."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 async def run(connection: Connection, verb: Verb[T]) -> T:
     """What the verb returns. The caller opens the transaction, if the verb needs one."""
     try:

@@ -4,7 +4,7 @@ Never change an entry that was released; add one. `document` holds an object's f
 encrypted. `answered` is where SQLite keeps the answers of committed batches; `idempotency` has those of other requests,
 and on PostgreSQL all. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
 small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
-acceptance to success never enters `delivery_lapse`.
+acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
 
 `sweep` remembers how far the payloads of an application have been removed; `retired` are the applications that are gone
 while something that happened in them is still there.
@@ -97,6 +97,8 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
         CREATE INDEX task_ended ON task (updated_at) WHERE due_at IS NULL;
+        CREATE TABLE copying (name TEXT PRIMARY KEY, source TEXT NOT NULL, copied INTEGER NOT NULL, after BLOB)
+            WITHOUT ROWID;
         CREATE TABLE sweep (app TEXT PRIMARY KEY, messages TEXT NOT NULL, received TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE retired (app TEXT PRIMARY KEY) WITHOUT ROWID;
         """,

@@ -17,6 +17,7 @@ from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.store import batch, history, sqlite_answers
 from tenterhook.store.base import Counts, Done, Hint, Remembered, Store, Swept, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
+from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
 from tenterhook.store.sqlite_run import run
@@ -92,8 +93,11 @@ def _counts(db: DB) -> Counts:
     return Counts(*db.execute(_COUNTS).fetchone())
 
 
-def _lock(path: Path) -> int:
-    """One server per file: two would deliver everything twice. The lock ends with the process, however that ends."""
+def claim_file(path: Path) -> int:
+    """One server per file: two would deliver everything twice. The lock ends with the process, however that ends.
+
+    Returns the handle that keeps it. Raises StoreUnavailable, OSError.
+    """
     handle = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,20 +133,21 @@ class SqliteStore(SharedVerbs):
         """Open or create the file and bring its schema up to date.
 
         `exclusive` claims it for a server. `inline` runs everything on the caller's thread (for simulations). Raises
-        SchemaMismatch, StoreUnavailable.
+        SchemaMismatch, StoreUnavailable; that also while a copy into it is not complete.
         """
         path = Path(path)
         with ExitStack() as undo:
             try:
                 lock = None
                 if exclusive:
-                    lock = _lock(path)
+                    lock = claim_file(path)
                     undo.callback(os.close, lock)
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 store = cls(path, vault, synchronous, inline)
                 undo.callback(store._db.close)
                 store._lock = lock
                 migrate(store._db)
+                run(store._db, refuse_unfinished())
                 sqlite_answers.prepare(store._db)
                 if exclusive and not inline:
                     store._checkpoint_beside()
