@@ -16,6 +16,7 @@ from functools import cache
 
 from tenterhook.store import rows
 from tenterhook.store.base import Remember, Remembered
+from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sqlite_run import insert, padded
 
@@ -104,6 +105,13 @@ def recall(db: sqlite3.Connection, key: bytes, now: int) -> Remembered | None:
 def add(db: sqlite3.Connection, answers: Sequence[Remember]) -> None:
     """Remember these. The caller has made sure that none of their keys is known."""
     insert(db, "answered", rows.REMEMBER, [rows.remember_row(answer) for answer in answers])
+
+
+def gather(db: sqlite3.Connection) -> None:
+    """Put every answer into `idempotency`, where both databases look, inside the transaction that is open."""
+    text = f"INSERT INTO idempotency ({rows.REMEMBER}) SELECT {rows.REMEMBER} FROM answered"
+    newest = "id IN (SELECT max(id) FROM answered GROUP BY key)"
+    db.execute(f"{text} WHERE {newest} ON CONFLICT {REMEMBER_AGAIN}")
 
 
 def prune(db: sqlite3.Connection, now: int, limit: int) -> int:
