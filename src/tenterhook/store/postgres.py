@@ -58,12 +58,16 @@ COMMON = {
 
 _COMMITTING = {
     "statement_timeout": f"{COMMIT_SECONDS}s",
-    # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
+    # a plan is made once and used for long: it must go by the indexes that will matter
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+
+_FIRST_PLANS, _MOST_PLANS = 100, 10_000
+"""After so much work all plans are made anew, then after twice as much, and so on up to the second: a plan for a table that
+was empty reads all of it, and the table may have grown by as much as was written since."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,6 +85,7 @@ class PostgresStore(SharedVerbs):
         self.clock: Clock = self._remote
         self._pool: Pool
         self._committing: Session | None = None
+        self._done, self._plans_end = 0, _FIRST_PLANS
         self._one_at_a_time = asyncio.Lock()
         self._durable: dict[str, str] = {}
         self._ear: asyncio.Task[None] | None = None
@@ -148,7 +153,7 @@ class PostgresStore(SharedVerbs):
     # batches
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
-        batch = Batch(work, self._tell)
+        batch = Batch(work, self._tell, replan=self._outgrows_plans(len(work)))
         doubt = False
         for tries in range(1, _TRIES + 1):
             try:
@@ -173,6 +178,7 @@ class PostgresStore(SharedVerbs):
             if self._committing is None or self._committing.is_closed():
                 self._committing = None
                 self._committing = await self._connect(_COMMITTING)
+                self._done, self._plans_end = 0, _FIRST_PLANS
             return await self._round_trip(self._committing, batch)
 
     async def _round_trip(self, connection: Session, batch: Batch) -> list[Any]:
@@ -189,6 +195,14 @@ class PostgresStore(SharedVerbs):
             raise _Cut(error) from error
         self._remote.read(asked, steady(), clock_of(found))
         return found
+
+    def _outgrows_plans(self, size: int) -> bool:
+        """Whether to make plans anew after so much more work."""
+        self._done += size
+        if self._done < self._plans_end:
+            return False
+        self._plans_end = self._done + min(self._done, _MOST_PLANS)
+        return True
 
     # other verbs
 

@@ -7,6 +7,9 @@
 -- `again` says that some of it may have been kept by an earlier commit whose answer was lost: what is there already stays
 -- as it is. Without it such a row is a unique violation, which costs less than to look for each.
 --
+-- The history is in parts, one for each day that is kept. A statement that reads it prepares to look into every one, unless
+-- the range of ids is given by values, not by a join. So none of those stands in the way of an ordinary message.
+--
 -- Names in braces get a digest of this text: nodes of different versions use each their own.
 
 CREATE TYPE {settlement} AS (
@@ -52,11 +55,21 @@ CREATE TYPE {received} AS (
 CREATE TYPE {claim} AS (
     n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint
 );
+CREATE TYPE {claimed} AS (
+    n int, old_lease bigint, not_before bigint, message text, endpoint text, app text, state text, due_at bigint,
+    lease bigint, attempts bigint, step bigint, order_key text, trigger text, resume_at bigint, created_at bigint,
+    expires_at bigint
+);
 
-CREATE FUNCTION {clock}() RETURNS SETOF answer LANGUAGE plpgsql AS $$
+-- The end of every batch: what time it is. `replan` makes the session forget its plans: one that was made while a table was
+-- small reads all of it.
+CREATE FUNCTION {clock}(replan boolean) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 DECLARE
     a answer;
 BEGIN
+    IF replan THEN
+        DISCARD PLANS;
+    END IF;
     a.kind := 'clock';
     a.i := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     RETURN NEXT a;
@@ -86,10 +99,13 @@ DECLARE
     successor record;
     a answer;
 BEGIN
+    IF again THEN
+        SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
+        WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
+    END IF;
     INSERT INTO attempt (id, app, message, endpoint, number, trigger, started_at, result, reason, status, detail, retry_after,
         url, request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte)
-    SELECT v.* FROM unnest(tries) AS v
-    WHERE NOT (again AND EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id));
+    SELECT * FROM unnest(tries);
 
     WITH written AS (
         UPDATE delivery AS d
@@ -184,7 +200,7 @@ BEGIN
             d.trigger, d.resume_at, d.created_at, d.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
             m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
         FROM delivery AS d
-        LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message
+        LEFT JOIN message AS m ON m.app = successor.app AND m.id = successor.message
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
         WHERE d.message = successor.message AND d.endpoint = successor.endpoint AND line.lease <> 0;
     END LOOP;
@@ -198,6 +214,7 @@ CREATE FUNCTION {accept}(
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    there int[] := '{}';     -- these have been written
     refused int[] := '{}';   -- nothing of these is written
     repeats int[] := '{}';   -- of these only the received request is, as a duplicate
     firsts text[] := '{}';   -- … of these messages
@@ -207,14 +224,18 @@ DECLARE
     hit record;
     a answer;
 BEGIN
+    IF again THEN
+        SELECT coalesce(array_agg(v.n), '{}') INTO there
+        FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id;
+    END IF;
+
     a.kind := 'outdated';
     FOR number IN
         SELECT unnest(v.numbers) FROM unnest(plans) AS v
         LEFT JOIN application AS p ON p.id = v.app
         WHERE p.revision IS DISTINCT FROM v.revision
     LOOP
-        CONTINUE WHEN again AND EXISTS (
-            SELECT FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id WHERE v.n = number);
+        CONTINUE WHEN number = ANY (there);
         refused := refused || number;
         a.n := number;
         RETURN NEXT a;
@@ -314,8 +335,7 @@ BEGIN
     SELECT v.id, v.app, v.event_type, v.payload, v.content_type, v.event_id, v.channels, v.tags, v.order_key, v.source,
         v.created_at, v.deliver_at, v.payload_until
     FROM unnest(messages) AS v
-    WHERE v.n <> ALL (refused)
-        AND NOT (again AND EXISTS (SELECT FROM message AS m WHERE m.app = v.app AND m.id = v.id));
+    WHERE v.n <> ALL (refused) AND v.n <> ALL (there);
 
     IF ordered THEN
         -- only the head of a line can be due: the others go behind what is pending, and behind each other
@@ -349,8 +369,7 @@ BEGIN
         CASE WHEN v.ordinality = ANY (waiting) THEN 0 ELSE v.lease END,
         v.attempts, v.step, v.order_key, v.trigger, v.resume_at, v.created_at, v.expires_at
     FROM unnest(deliveries) WITH ORDINALITY AS v
-    WHERE v.n <> ALL (refused)
-        AND NOT (again AND EXISTS (SELECT FROM delivery AS d WHERE d.message = v.message AND d.endpoint = v.endpoint));
+    WHERE v.n <> ALL (refused) AND v.n <> ALL (there);
 
     IF tell THEN
         PERFORM pg_notify('tenterhook', 'due ' || v.endpoint)
@@ -368,6 +387,10 @@ DECLARE
     base bigint;       -- the first instant that the rate has left
     gap bigint;
     taken bigint;
+    found {claimed}[];
+    claimed {claimed}[] := '{}';
+    first text COLLATE "C";
+    last text COLLATE "C";
     a answer;
 BEGIN
     FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
@@ -404,29 +427,23 @@ BEGIN
         END IF;
         taken := 0;
         IF room > 0 THEN
-            RETURN QUERY
-            WITH found AS (
+            WITH free AS (
                 SELECT d.message, d.lease AS old_lease, d.due_at AS old_due
                 FROM delivery AS d
                 WHERE d.endpoint = c.endpoint AND d.due_at <= c.now
                 ORDER BY d.due_at LIMIT room FOR UPDATE SKIP LOCKED
             ), leased AS (
                 UPDATE delivery AS d SET state = 'leased', due_at = c.until, lease = c.lease
-                FROM found AS f WHERE d.message = f.message AND d.endpoint = c.endpoint
+                FROM free AS f WHERE d.message = f.message AND d.endpoint = c.endpoint
                 RETURNING d.*, f.old_lease, f.old_due
             )
-            SELECT
-                'claimed', c.n, NULL::text, l.old_lease, e.updated_at,
-                CASE WHEN c.rate IS NULL THEN 0 ELSE base + gap * (row_number() OVER (ORDER BY l.old_due) - 1) END,
-                NULL::bigint, NULL::bytea, NULL::bytea,
-                l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
-                l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
-            FROM leased AS l
-            LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message
-            LEFT JOIN endpoint AS e ON e.id = l.endpoint
-            ORDER BY l.old_due;
-            GET DIAGNOSTICS taken = ROW_COUNT;
+            SELECT count(*), array_agg((
+                c.n, l.old_lease, CASE WHEN c.rate IS NULL THEN 0 ELSE base + gap * (l.nth - 1) END, l.message, l.endpoint,
+                l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger, l.resume_at, l.created_at,
+                l.expires_at)::{claimed} ORDER BY l.nth)
+            INTO taken, found
+            FROM (SELECT *, row_number() OVER (ORDER BY old_due) AS nth FROM leased) AS l;
+            claimed := claimed || found;
         END IF;
         IF c.rate IS NOT NULL AND taken > 0 THEN
             UPDATE pace SET next_at = base + gap * taken WHERE endpoint = c.endpoint;
@@ -443,4 +460,17 @@ BEGIN
             RETURN NEXT a;
         END IF;
     END LOOP;
+
+    SELECT min(v.message COLLATE "C"), max(v.message COLLATE "C") INTO first, last FROM unnest(claimed) AS v;
+    IF first IS NOT NULL THEN
+        RETURN QUERY SELECT
+            'claimed', l.n, NULL::text, l.old_lease, e.updated_at, l.not_before, NULL::bigint, NULL::bytea, NULL::bytea,
+            l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
+            l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type, m.event_id,
+            m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
+        FROM unnest(claimed) WITH ORDINALITY AS l
+        LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message AND m.id >= first AND m.id <= last
+        LEFT JOIN endpoint AS e ON e.id = l.endpoint
+        ORDER BY l.ordinality;
+    END IF;
 END $$;
