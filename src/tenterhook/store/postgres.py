@@ -53,9 +53,9 @@ _COMMON = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-_COMMITTING = {
-    "statement_timeout": f"{COMMIT_SECONDS}s",
-    # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
+_BY_INDEX = {
+    # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter. And to plan a statement
+    # over all parts of the history takes longer than to run it
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -95,7 +95,7 @@ class PostgresStore(SharedVerbs):
             store._pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
                 reset=_as_it_was,
-                server_settings={**_COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
+                server_settings={**_COMMON, **_BY_INDEX, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
@@ -166,7 +166,7 @@ class PostgresStore(SharedVerbs):
     async def _round_trip(self, batch: Batch) -> list[Any]:
         if self._committing is None or self._committing.is_closed():
             self._committing = None
-            self._committing = await self._connect(_COMMITTING)
+            self._committing = await self._connect({**_BY_INDEX, "statement_timeout": f"{COMMIT_SECONDS}s"})
         asked = steady()
         try:
             found = await self._committing.fetch(
