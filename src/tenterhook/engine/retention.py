@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 FIRST_LOOK, INTERVAL = 5 * SECOND, MINUTE
 _FIRST_STEP, _LEAST, _MOST = 200, 100, 2_000
 _STEP = 5 * MILLISECOND
-_REST = 9
-"""How many times as long as a step the rest behind it is: a tenth of the time is for removing, nine are for the others."""
-
 _SHORTEST_REST = MILLISECOND
 _PAGE = 250
 _RETIRED = 1_000
@@ -44,10 +41,13 @@ class Removed(Struct, frozen=True):
 
 
 class Pace:
-    """How many rows a step may touch, so that it takes about `_STEP` on this machine, with these messages."""
+    """How many rows a step may touch, so that it takes about `_STEP` on this machine, with these messages.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    The rest behind it is `rests` times as long: of ten parts of the time one is for removing, nine are for the others.
+    """
+
+    def __init__(self, clock: Clock, rests: int = 9) -> None:
+        self._clock, self._rests = clock, rests
         self._limit = _FIRST_STEP
         self._took = 0
 
@@ -62,7 +62,7 @@ class Pace:
     @property
     def rest(self) -> int:
         """How long to leave the database to others after a step (µs)."""
-        return max(_SHORTEST_REST, _REST * self._took)
+        return max(_SHORTEST_REST, self._rests * self._took)
 
 
 def cutoffs(retention: Retention, apps: Sequence[Application], now: int, grace: int = 0) -> list[Cutoff]:

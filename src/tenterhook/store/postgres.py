@@ -56,9 +56,9 @@ COMMON = {
 }
 """What every connection sets."""
 
-_COMMITTING = {
-    "statement_timeout": f"{COMMIT_SECONDS}s",
-    # a plan is made once and used for long: it must go by the indexes that will matter
+_BY_INDEX = {
+    # a plan is made once and used for long: it must go by the indexes that will matter. And to plan a statement over all
+    # parts of the history takes longer than to run it
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -103,7 +103,7 @@ class PostgresStore(SharedVerbs):
             store._pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
                 reset=_as_it_was,
-                server_settings={**COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
+                server_settings={**COMMON, **_BY_INDEX, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
@@ -177,7 +177,7 @@ class PostgresStore(SharedVerbs):
         async with self._one_at_a_time:
             if self._committing is None or self._committing.is_closed():
                 self._committing = None
-                self._committing = await self._connect(_COMMITTING)
+                self._committing = await self._connect({**_BY_INDEX, "statement_timeout": f"{COMMIT_SECONDS}s"})
                 self._done, self._plans_end = 0, _FIRST_PLANS
             return await self._round_trip(self._committing, batch)
 

@@ -17,7 +17,8 @@ from tenterhook.clock import DAY, SECOND
 from tenterhook.store.base import Swept
 from tenterhook.store.lines import PENDING_STATES
 from tenterhook.store.postgres_run import BUSY, IN_THE_WAY, THERE_ALREADY, Connection, run
-from tenterhook.store.sql import Verb, change, select_one
+from tenterhook.store.retention import change_first
+from tenterhook.store.sql import Verb, select_one
 
 log = logging.getLogger(__name__)
 
@@ -139,18 +140,17 @@ async def drop_days(connection: Connection, before: int, limit: int) -> Swept:
 def _clear(day: int, limit: int) -> Verb[int]:
     """Delete what belongs to ended messages of a day and is not in its parts; how many rows."""
     low, high = bounds("message", day)
-    ended = f"NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.message = t.message AND d.state IN ({PENDING_STATES}))"
+    ended = "NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.message = {0}.message AND d.state IN ({1}))"
     later = ids.floor(PREFIXES["attempt"], day + DAY)
     count = 0
-    for table, key, where in (
+    for table, key, more in (
         ("event_id", "event_id", ""),
         ("received_key", "dedup_key", ""),
-        ("attempt", "id", f" AND t.id >= '{later}'"),
+        ("attempt", "id", f" AND id >= '{later}'"),
         ("delivery", "endpoint", ""),
     ):
-        some = f"SELECT t.message, t.{key} FROM {table} AS t WHERE t.message >= ? AND t.message < ?{where} AND {ended} LIMIT ?"
-        text = f"DELETE FROM {table} WHERE (message, {key}) IN ({some})"
-        count += yield from change(text, low, high, limit)
+        where = f"message >= ? AND message < ? AND {ended.format(table, PENDING_STATES)}{more}"
+        count += yield from change_first(f"DELETE FROM {table}", table, key, where, (low, high), limit)
     return count
 
 

@@ -90,16 +90,14 @@ def _forget_messages(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[
     pending = yield from _pending(found)
     ended = [message for message in found if message not in pending]
     if ended and not dry:
-        these = listed(len(ended))
+        these = f"message IN ({listed(len(ended))})"
         for table, key in (("attempt", "id"), ("delivery", "endpoint")):
             # only when nothing of it is left does a message go: one may have a great many
-            some = f"SELECT message, {key} FROM {table} WHERE message IN ({these}) LIMIT ?"
-            text = f"DELETE FROM {table} WHERE (message, {key}) IN ({some})"
-            if (yield from change(text, *ended, limit)) == limit:
+            if (yield from change_first(f"DELETE FROM {table}", table, key, these, ended, limit)) == limit:
                 return Swept(after=after)
         for table in ("event_id", "received_key"):
-            yield from change(f"DELETE FROM {table} WHERE message IN ({these})", *ended)
-        yield from change(f"DELETE FROM message WHERE app = ? AND id IN ({these})", cutoff.app, *ended)
+            yield from change(f"DELETE FROM {table} WHERE {these}", *ended)
+        yield from change(f"DELETE FROM message WHERE app = ? AND id IN ({listed(len(ended))})", cutoff.app, *ended)
     return Swept(len(ended), 0, _next(found, most, _END_OF_MESSAGES))
 
 
@@ -112,6 +110,21 @@ def _pending(messages: Sequence[str]) -> Verb[dict[str, int]]:
         f" AND state IN ({PENDING_STATES}) GROUP BY message"
     )
     return {row[0]: row[1] for row in (yield from select(text, *messages))}
+
+
+def change_first(action: str, table: str, key: str, where: str, values: Row, limit: int) -> Verb[int]:
+    """Do something to the first `limit` rows by (message, key) that fulfil a condition; how many there were.
+
+    Neither by `IN (SELECT … LIMIT ?)` nor by `(message, key) <= (?, ?)`: PostgreSQL, which plans without knowing the
+    values, might read whole tables for the one, and whole indexes for the other.
+    """
+    text = f"SELECT message, {key} FROM {table} WHERE {where} ORDER BY message, {key} LIMIT ?"
+    found = yield from select(text, *values, limit)
+    if not found:
+        return 0
+    message, last = found[-1]
+    text = f"{action} WHERE {where} AND message <= ? AND (message < ? OR {key} <= ?)"
+    return (yield from change(text, *values, message, message, last))
 
 
 def _let_go(app: str) -> Verb[None]:
@@ -195,9 +208,9 @@ def _empty_attempts(messages: Sequence[str], limit: int) -> Verb[int]:
     """Take the bodies out of up to `limit` attempts of these messages; how many there were."""
     if not messages:
         return 0
-    some = f"SELECT message, id FROM attempt WHERE message IN ({listed(len(messages))}) AND response_body IS NOT NULL LIMIT ?"
-    text = f"UPDATE attempt SET request_body = NULL, response_body = NULL WHERE (message, id) IN ({some})"
-    return (yield from change(text, *messages, limit))
+    action = "UPDATE attempt SET request_body = NULL, response_body = NULL"
+    where = f"message IN ({listed(len(messages))}) AND response_body IS NOT NULL"
+    return (yield from change_first(action, "attempt", "id", where, messages, limit))
 
 
 def _empty(table: str, change_: str, column: str, app: str, found: Sequence[str]) -> Verb[int]:
