@@ -154,12 +154,12 @@ class Nodes:
     """The nodes of a test."""
 
     def __init__(self, url: str, where: Path) -> None:
-        self._url, self._where = url, where
+        self.url, self._where = url, where
         self.all: list[Node] = []
 
     def node(self, url: str | None = None, module: str = "tenterhook", **settings: str) -> Node:
         """One more node, which has to be started; by default on the database of all."""
-        place = Place(self._where / f"node-{len(self.all)}", url or self._url)
+        place = Place(self._where / f"node-{len(self.all)}", url or self.url)
         node = Node(place, {**SETTINGS, **settings}, module)
         self.all.append(node)
         return node
@@ -176,3 +176,9 @@ class Nodes:
         """The end of the log of each node."""
         logs = ((node.place.folder.name, node.server.last_words()) for node in self.all if node._server is not None)
         return "\n".join(f"--- {name}\n{words}" for name, words in logs)
+
+    def end(self) -> None:
+        """Kill what runs, and print the logs for whoever looks into a failure."""
+        for node in self.all:
+            node.kill()
+        print(self.last_words())

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from bench.load import until
 from bench.peer import request
 from bench.postgres import PostgresServer
 
+from tests.faults.conftest import for_a_module
 from tests.faults.nodes import Node, Nodes
 from tests.faults.traffic import database, none_pending
 from tests.receiver import OK, Peer, Receiver, answering, receiving, tick
@@ -25,32 +25,19 @@ GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def shared(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Nodes]]:
-    """A database and two nodes on it, which no test breaks."""
-
-    async def begin() -> tuple[str, Nodes]:
-        connection = await asyncpg.connect(server.url())
-        await connection.execute("CREATE DATABASE sharing TEMPLATE template0 ENCODING 'UTF8'")
-        await connection.close()
-        nodes = Nodes(server.url("sharing"), tmp_path_factory.mktemp("sharing"))
-        await nodes.start(2, **SETTINGS)
-        return server.url("sharing"), nodes
-
-    url, nodes = asyncio.run(begin())
-    yield url, nodes
-    for node in nodes.all:
-        node.kill()
-    print(nodes.last_words())
+def nodes(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with for_a_module(server, tmp_path_factory, lambda nodes: nodes.start(2, **SETTINGS)) as nodes:
+        yield nodes
 
 
 @pytest.fixture
-def url(shared: tuple[str, Nodes]) -> str:
-    return shared[0]
+def url(nodes: Nodes) -> str:
+    return nodes.url
 
 
 @pytest.fixture
-def pair(shared: tuple[str, Nodes]) -> tuple[Node, Node]:
-    one, other = shared[1].all
+def pair(nodes: Nodes) -> tuple[Node, Node]:
+    one, other = nodes.all
     return one, other
 
 
