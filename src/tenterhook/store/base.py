@@ -7,7 +7,8 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 `engine.committer`. Everything it returns is on the disk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -170,12 +171,19 @@ class Lapsing(Struct, frozen=True):
     attempt: tuple[str, int, int] | None = None
 
 
+NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
+
+
 class Loaded(Struct, frozen=True):
-    """An application with all that planning needs. Its revision rises with every change to it, its endpoints, its sources."""
+    """An application with all that planning needs. Its revision rises with every change to it, its endpoints, its sources.
+
+    `unchanged` are the ids of endpoints that the caller knows as they are; `endpoints` are the others.
+    """
 
     application: Application
     revision: int
     endpoints: tuple[tuple[Endpoint, Health], ...]
+    unchanged: tuple[str, ...] = ()
 
 
 class Hint(Struct, frozen=True):
@@ -400,8 +408,8 @@ class Store(Protocol):
     async def get_application(self, app: str) -> Application | None:
         """By id or uid."""
 
-    async def load_application(self, app: str) -> Loaded | None:
-        """By id or uid, with its endpoints, for planning."""
+    async def load_application(self, app: str, known: Mapping[str, int] = NOTHING_KNOWN) -> Loaded | None:
+        """By id or uid, with its endpoints, for planning; `known` has the `updated_at` of endpoints that need not be read."""
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         """By id, without the server's own."""

@@ -10,11 +10,12 @@ from tenterhook.engine import breaker
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
-from tenterhook.store import rows, sqlite_answers
+from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
+from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import chunks, insert, run, tuples
 
 Accepts = list[tuple[int, Accept]]
@@ -24,20 +25,21 @@ class _LeaseLost(Exception):
     """Some settlement of a batch came too late, so its rows must be looked at one by one."""
 
 
-def commit(db: sqlite3.Connection, work: Sequence[Work]) -> list[Done]:
+def commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers) -> list[Done]:
     """The answers to `work`, in its order. The caller opens and commits the transaction."""
     try:
-        return _commit(db, work, careful=False)
+        return _commit(db, work, answers, careful=False)
     except _LeaseLost:
         db.execute("ROLLBACK")
         db.execute("BEGIN IMMEDIATE")
-        return _commit(db, work, careful=True)
+        return _commit(db, work, answers, careful=True)
 
 
-def _commit(db: sqlite3.Connection, work: Sequence[Work], careful: bool) -> list[Done]:
+def _commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers, careful: bool) -> list[Done]:
     done: dict[int, Done] = {}
     _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
-    _accept(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done)], done)
+    accepts = [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done)]
+    _accept(db, accepts, answers, done)
     for n, w in enumerate(work):
         if isinstance(w, Claim):
             done[n] = _claim(db, w)
@@ -145,12 +147,11 @@ def _disable(db: sqlite3.Connection, s: Settlement) -> None:
 # accepts
 
 
-def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> None:
+def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict[int, Done]) -> None:
     if not items:
         return
-    fresh = items
-    for check in (_without_outdated, _without_remembered, _without_taken_ids, _without_duplicates):
-        fresh = check(db, fresh, done)
+    fresh = _without_remembered(_without_outdated(db, items, done), answers, done)
+    fresh = _without_duplicates(db, _without_taken_ids(db, fresh, done), done)
     lined_up = _line_up(db, fresh)
     messages = [a.message for _, a in fresh if a.message is not None]
     received = [a.received for _, a in fresh if a.received is not None]
@@ -159,7 +160,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> No
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
     insert(db, "received", rows.RECEIVED, [rows.received_row(r) for r in received])
     insert(db, "received_key", rows.RECEIVED_KEY, [rows.received_key_row(r) for r in received if rows.is_keyed(r)])
-    sqlite_answers.add(db, [a.remember for _, a in fresh if a.remember is not None])
+    answers.add([a.remember for _, a in fresh if a.remember is not None])
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
@@ -185,14 +186,14 @@ def _app_of(a: Accept) -> str:
     return "" if subject is None else subject.app
 
 
-def _without_remembered(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
+def _without_remembered(items: Accepts, answers: Answers, done: dict[int, Done]) -> Accepts:
     made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
     if not made_at:
         return items
     # an expired answer may still be there until it is pruned
     known = {
         key: Remembered(*answer)
-        for key, *answer, expires_at in sqlite_answers.known(db, list(made_at))
+        for key, *answer, expires_at in answers.known(list(made_at))
         if key in made_at and expires_at > made_at[key]
     }
     fresh, seen = [], set[bytes]()

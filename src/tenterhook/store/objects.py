@@ -4,7 +4,7 @@ Whatever changes how messages of an application are routed or received raises th
 that plans with an outdated picture is found out (`base.Accept`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -105,12 +105,23 @@ def get_application(app: str) -> Verb[Application | None]:
     return None if found is None else _application(found[0])
 
 
-def load_application(vault: Vault, app: str) -> Verb[Loaded | None]:
+_FEW_CHANGED = 100
+"""If more endpoints than this have changed, all are read."""
+
+
+def load_application(vault: Vault, app: str, known: Mapping[str, int]) -> Verb[Loaded | None]:
     # the revision is read first: endpoints that are newer than it are noticed, older ones would not be
     found = yield from select_one("SELECT document, revision FROM application WHERE id = ? OR uid = ?", app, app)
     if found is None:
         return None
     application = _application(found[0])
+    if known:
+        there = yield from select("SELECT id, updated_at FROM endpoint WHERE app = ?", application.id)
+        changed = [one for one, updated_at in there if known.get(one) != updated_at]
+        if len(changed) <= _FEW_CHANGED:
+            endpoints = yield from load_endpoints(vault, application.id, changed)
+            unchanged = tuple([one for one, updated_at in there if known.get(one) == updated_at])
+            return Loaded(application, found[1], tuple(endpoints), unchanged)
     return Loaded(application, found[1], tuple((yield from load_endpoints(vault, application.id))))
 
 
@@ -237,8 +248,9 @@ def load_endpoint(vault: Vault, endpoint: str) -> Verb[tuple[Endpoint, Health] |
     return None if found is None else _with_health(found, vault)
 
 
-def load_endpoints(vault: Vault, app: str) -> Verb[list[tuple[Endpoint, Health]]]:
-    found = yield from select(f"{_WITH_HEALTH} WHERE e.app = ? ORDER BY e.id", app)
+def load_endpoints(vault: Vault, app: str, only: Sequence[str] | None = None) -> Verb[list[tuple[Endpoint, Health]]]:
+    these = "" if only is None else f" AND e.id IN ({listed(len(only))})"
+    found = yield from select(f"{_WITH_HEALTH} WHERE e.app = ?{these} ORDER BY e.id", app, *(only or ()))
     return [_with_health(row, vault) for row in found]
 
 

@@ -1,7 +1,7 @@
 """The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
 `retention`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from tenterhook.model import (
@@ -21,6 +21,7 @@ from tenterhook.model import (
 )
 from tenterhook.store import erasure, history, integrations, objects, retention, search, statistics, tasks
 from tenterhook.store.base import (
+    NOTHING_KNOWN,
     Accept,
     Advanced,
     AttemptFilter,
@@ -101,8 +102,8 @@ class SharedVerbs:
     async def get_application(self, app: str) -> Application | None:
         return await self._read(objects.get_application, app)
 
-    async def load_application(self, app: str) -> Loaded | None:
-        return await self._read(objects.load_application, self._vault, app)
+    async def load_application(self, app: str, known: Mapping[str, int] = NOTHING_KNOWN) -> Loaded | None:
+        return await self._read(objects.load_application, self._vault, app, known)
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         return await self._read(objects.list_applications, cursor)
