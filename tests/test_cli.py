@@ -29,6 +29,7 @@ COMMANDS = [
     "serve",
     "send",
     "check",
+    "backup",
     "copy",
     "prune",
     "demo",
