@@ -165,9 +165,12 @@ class Server(Child):
     port: int
 
     @classmethod
-    async def start(cls, database: Database, **settings: str) -> "Server":
-        """A server that listens; settings beyond those of every benchmark by name. Raises Failed."""
-        server = cls(database, "tenterhook", "serve", "--json", **settings)
+    async def start(cls, database: Database, module: str = "tenterhook", **settings: str) -> "Server":
+        """A server that listens; settings beyond those of every benchmark by name. Raises Failed.
+
+        `module` runs the program in some way of its own.
+        """
+        server = cls(database, module, "serve", "--json", **settings)
         try:
             server.port = int((await server.line())["url"].rpartition(":")[2])
         except BaseException:

@@ -6,18 +6,19 @@ from collections import Counter
 from contextlib import AsyncExitStack
 
 from bench.databases import Bench
-from bench.harness import Database, running
+from bench.harness import Database, Server, running
 from bench.kill import ID, settled
 from bench.load import publish, until
 from bench.peer import Client, Receiver, listen
 from bench.report import Check, Found, at_most, fact
 
-NODES = 3
+ARRANGEMENTS = {"alike": ("all", "all", "all"), "apart": ("api", "worker", "worker")}
+"""The roles of the nodes. Alike, a node mostly delivers what it has accepted; apart, every delivery is claimed."""
 ENDPOINTS = 10
 PUBLISHERS = 64
-"""Of each node."""
-UNDER_WAY = 4_000
-"""Over all nodes; more than they hold in memory, so that they claim from the database what others left there."""
+"""Of each node that accepts."""
+UNDER_WAY = 2_000
+"""Over all nodes."""
 REST = 1
 """Transactions per node and second (at most) with nothing to do."""
 
@@ -50,43 +51,52 @@ class Tally:
             self.accepted += 1
 
 
-async def _commits(database: Database) -> float:
-    return (await database.used())["commits"]
-
-
-async def _at_rest(database: Database, seconds: float) -> float:
-    """Transactions per second of each node that has nothing to do."""
-    await asyncio.sleep(1)  # what belongs to their start is over
-    begun, before = time.perf_counter(), await _commits(database)
-    await asyncio.sleep(seconds)
-    own = 1  # the query itself
-    return (await _commits(database) - before - own) / (time.perf_counter() - begun) / NODES
-
-
-async def run(bench: Bench) -> Found:
-    """30 s of rest, then 30 s of load over all nodes."""
-    rest_seconds, seconds = (2, 2) if bench.quick else (30, 30)
+async def loaded(database: Database, roles: tuple[str, ...], rest: float, seconds: float) -> dict[str, float]:
+    """Nodes with these roles, first at `rest` for some seconds, then under load, which goes to all that accept."""
     tally = Tally()
     sink, port = await listen(lambda: Receiver(tally.on_request))
-    async with bench.fresh() as database, AsyncExitStack() as stack:
-        nodes = [await stack.enter_async_context(running(database)) for _ in range(NODES)]
-        app = await nodes[0][1].app(
-            *({"url": f"http://127.0.0.1:{port}/{n}", "channels": [f"c{n}"]} for n in range(ENDPOINTS))
-        )
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(running(database, role=role)) for role in roles]
+        hooks = ({"url": f"http://127.0.0.1:{port}/{n}", "channels": [f"c{n}"]} for n in range(ENDPOINTS))
+        app = await nodes[0][1].app(*hooks)
         raws = [publish(app, channel=f"c{n}") for n in range(ENDPOINTS)]
-        at_rest = await _at_rest(database, rest_seconds)
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _, rest in nodes:
-                for _ in range(PUBLISHERS):
-                    group.create_task(tally.publisher(rest.client, raws, begun + seconds))
-        wall, received = time.perf_counter() - begun, tally.received
+        at_rest = await _at_rest(database, rest) / len(roles)
+        accepting = [server for (server, _), role in zip(nodes, roles, strict=True) if role != "worker"]
+        per_second, database_cpu = await _publish(database, accepting, tally, raws, seconds)
         await until(lambda: len(tally.arrived) >= tally.accepted, 60, "the rest of the deliveries")
         await until(lambda: settled(database), 60, "an end of all deliveries")
         twice = await _attempted_twice(database)
     sink.close()
-    again = sum(tally.arrived.values()) - len(tally.arrived)
-    return _found(received / wall, len(tally.arrived), again, twice, at_rest)
+    return {
+        "per_second": per_second,
+        "database_cpu_us": database_cpu,
+        "messages": len(tally.arrived),
+        "received_again": sum(tally.arrived.values()) - len(tally.arrived),
+        "attempted_twice": twice,
+        "at_rest_per_second": at_rest,
+    }
+
+
+async def _at_rest(database: Database, seconds: float) -> float:
+    """Transactions per second of nodes that have nothing to do."""
+    await asyncio.sleep(1)  # what belongs to their start is over
+    begun, before = time.perf_counter(), (await database.used())["commits"]
+    await asyncio.sleep(seconds)
+    own = 1
+    return ((await database.used())["commits"] - before - own) / (time.perf_counter() - begun)
+
+
+async def _publish(
+    database: Database, servers: list[Server], tally: Tally, raws: list[bytes], seconds: float
+) -> tuple[float, float]:
+    """Messages per second end to end, and the database's CPU time for one (µs)."""
+    clients = [await Client(server.port, PUBLISHERS).open() for server in servers]
+    begun, before = time.perf_counter(), await database.used()
+    async with asyncio.TaskGroup() as group:
+        for client in clients * PUBLISHERS:
+            group.create_task(tally.publisher(client, raws, begun + seconds))
+    wall, after, received = time.perf_counter() - begun, await database.used(), tally.received
+    return received / wall, (after["database_cpu_us"] - before["database_cpu_us"]) / received
 
 
 async def _attempted_twice(database: Database) -> int:
@@ -97,20 +107,26 @@ async def _attempted_twice(database: Database) -> int:
     return int(found[0][0])
 
 
-def _found(per_second: float, messages: int, again: int, twice: int, at_rest: float) -> Found:
-    return Found(
-        (
-            fact(f"messages over {NODES} nodes, end to end", per_second, "/s"),
-            fact("messages", messages, ""),
-            Check("received again", "0", str(again), again == 0),
-            Check("attempted twice on record", "0", str(twice), twice == 0),
-            at_most("transactions of a node at rest", at_rest, REST, "/s"),
-        ),
-        {
-            "per_second": per_second,
-            "messages": messages,
-            "received_again": again,
-            "attempted_twice": twice,
-            "at_rest_per_second": at_rest,
-        },
-    )
+async def run(bench: Bench) -> Found:
+    """30 s of rest and 20 s of load for each arrangement."""
+    rest, seconds = (2, 2) if bench.quick else (30, 20)
+    checks: list[Check] = []
+    figures: dict[str, float] = {}
+    for name, roles in ARRANGEMENTS.items():
+        async with bench.fresh() as database:
+            found = await loaded(database, roles, rest, seconds)
+        checks += _checks(" + ".join(roles), found)
+        figures |= {f"{name}_{key}": value for key, value in found.items()}
+    return Found(tuple(checks), figures)
+
+
+def _checks(roles: str, found: dict[str, float]) -> list[Check]:
+    again, twice = found["received_again"], found["attempted_twice"]
+    return [
+        fact(f"{roles}: messages, end to end", found["per_second"], "/s"),
+        fact("… database's CPU per message", found["database_cpu_us"], "µs"),
+        fact("… messages", found["messages"], ""),
+        Check("… received again", "0", f"{again:.0f}", again == 0),
+        Check("… attempted twice on record", "0", f"{twice:.0f}", twice == 0),
+        at_most("… transactions of a node at rest", found["at_rest_per_second"], REST, "/s"),
+    ]

@@ -18,6 +18,7 @@ from tenterhook.observe import Instrument
 from tenterhook.registry import create_token
 from tenterhook.serve import Node
 from tenterhook.settings import Settings
+from tenterhook.store.base import Store
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
 from tests import document
@@ -208,10 +209,10 @@ def made(answer: Answer) -> str:
 
 
 @asynccontextmanager
-async def running(path: Path, **settings: Any) -> AsyncIterator[Server]:
-    """A server on an empty database under `path`."""
+async def running(path: Path, store: Store | None = None, **settings: Any) -> AsyncIterator[Server]:
+    """A server on an empty database under `path`, or on another one."""
     recorder, watch = Recorder(), Watch()
-    store = SqliteStore.open(path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
+    store = store or SqliteStore.open(path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
     chosen = {"admin_token": ADMIN, "log_level": "error", "retry_schedule": ()} | settings
     node = Node(Settings(**chosen), store, watch=watch)
     node.guard = netguard.Guard(Rules(), PublicNames())

@@ -29,9 +29,12 @@ COMMANDS = [
     "serve",
     "send",
     "check",
+    "copy",
     "prune",
     "demo",
     "version",
+    "outbox",
+    "outbox create",
     "token",
     "token create",
     "token list",
@@ -144,13 +147,13 @@ def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     done = run(tmp_path, *command.split(), "--help")
     assert done.code == 0
     assert done.out.startswith(f"Usage: tenterhook {command}".rstrip())
-    groups = ("", "token")
+    groups = ("", "outbox", "token")
     assert command in groups or f"Examples:\n    tenterhook {command}" in done.out
 
 
 def test_commands_are_those_listed(tmp_path: Path) -> None:
     listed = set()
-    for group in ("", "token"):
+    for group in ("", "outbox", "token"):
         text = run(tmp_path, *group.split(), "--help").out.partition("Commands:\n")[2]
         listed |= {f"{group} {name}".strip() for name in re.findall(r"^  (\S+)  ", text, re.MULTILINE)}
     assert listed == set(COMMANDS) - {""}
@@ -530,7 +533,7 @@ def test_check_of_a_right_file(tmp_path: Path) -> None:
     (tmp_path / "tenterhook.toml").write_text('[server]\nallow_networks = ["192.0.2.0/24"]\n' + FILE)
     done = run(tmp_path, "check")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "tenterhook.toml is right: 2 applications, 0 event types, 1 source, 1 endpoint\n"
+    assert done.out == "tenterhook.toml is right: 2 applications, 0 event types, 1 source, 1 endpoint, 0 outboxes\n"
     assert json.loads(run(tmp_path, "check", "--json").out)["endpoint"] == 1
 
 

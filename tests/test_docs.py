@@ -146,7 +146,11 @@ class Everything(dict[str, str]):
     """An environment in which every variable is set, to something that fits its name."""
 
     def get(self, name: str, default: object = None) -> str:
-        kinds = {"URL": "https://hooks.example.com/x", "ACCOUNTING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+        kinds = {
+            "DATABASE_URL": "postgresql://app@localhost/shop",
+            "URL": "https://hooks.example.com/x",
+            "ACCOUNTING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        }
         return next((value for end, value in kinds.items() if name.endswith(end)), "some-value")
 
 

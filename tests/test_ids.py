@@ -47,8 +47,14 @@ def test_an_id_tells_when_it_was_made(instant: int, prefix: str) -> None:
 @given(INSTANTS, INSTANTS)
 def test_ids_sort_by_time_whoever_made_them(a: int, b: int) -> None:
     first, second = (IdMaker().new("msg_", instant) for instant in (a, b))
-    if a // STEP != b // STEP:
+    if a != b:
         assert (first < second) == (a < b)
+
+
+@given(INSTANTS, st.integers(0, STEP))
+def test_a_moment_later_is_later_whoever_makes_the_id(instant: int, wait: int) -> None:
+    first, second = IdMaker().new("msg_", instant), IdMaker().new("msg_", instant + 1 + wait)
+    assert first < second
 
 
 @pytest.mark.parametrize(

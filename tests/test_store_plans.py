@@ -9,9 +9,9 @@ import pytest
 
 from tenterhook.clock import DAY, MINUTE
 from tenterhook.ids import IdMaker
-from tenterhook.model import TaskKind
+from tenterhook.model import State, TaskKind
 from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks
-from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, MessageFilter
+from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.sqlite_run import _answer
@@ -103,6 +103,9 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
         search.search_attempts(app.id, page, AttemptFilter(ok=True, statuses=(0, 100)), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(ok=False, of=named), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(of=named), message, endpoint.id),
+        search.search_deliveries(
+            app.id, endpoint.id, page, DeliveryFilter(states=(State.FAILED,), tried=True, of=named)
+        ),
         erasure.expunge_messages(app.id, [message, "3"]),
         erasure.expunge_attempt(app.id, message, attempt.id),
         erasure.purge(new_task(kind=TaskKind.PURGE, app=app.id), NOW),

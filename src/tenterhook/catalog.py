@@ -1,6 +1,7 @@
 """What the hot path must know without asking the database: applications with their endpoints, sources, event types.
 
-A bounded cache, filled on demand; whoever changes an object says so (`forget_*`), and the next use loads it anew.
+A bounded cache, filled on demand; whoever changes an object says so (`forget_*`), and the next use loads it anew. A source
+belongs to its application: when that is found to be as it was, so is the source.
 """
 
 from collections import OrderedDict
@@ -19,15 +20,16 @@ _EVENT_TYPES = 10_000
 
 
 class Entry:
-    """An application with its endpoints as of one `revision`, ready for routing."""
+    """An application with its endpoints as of one `revision`, ready for routing; `sources` by token were read after it."""
 
-    __slots__ = ("application", "endpoints", "revision", "router")
+    __slots__ = ("application", "endpoints", "revision", "router", "sources")
 
     def __init__(self, application: Application, revision: int, endpoints: dict[str, Endpoint]) -> None:
         self.application = application
         self.revision = revision
         self.endpoints = endpoints
         self.router = Router(list(endpoints.values()))
+        self.sources: dict[str, Source] = {}
 
     def listens(self, event_type: str) -> bool:
         """Whether any endpoint may want such a message, whatever its channels."""
@@ -45,7 +47,7 @@ class Catalog:
         self._store, self._adopt = store, adopt
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._ids: dict[str, str] = {}  # uid → id
-        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._owners: OrderedDict[str, str] = OrderedDict()  # token of a source → application
         self._event_types: OrderedDict[str, EventType | None] = OrderedDict()
         self._generation = 0
 
@@ -73,16 +75,21 @@ class Catalog:
         if application.uid is not None:
             self._ids[application.uid] = application.id
         while len(self._entries) > _APPLICATIONS:
-            _, gone = self._entries.popitem(last=False)
-            self._ids.pop(gone.application.uid or "", None)
+            self._drop(next(iter(self._entries)))
         return entry
 
     def forget_application(self, app: str) -> None:
         """It changed, or one of its endpoints came or went."""
         self._generation += 1
+        self._drop(app)
+
+    def _drop(self, app: str) -> None:
         entry = self._entries.pop(app, None)
-        if entry is not None and entry.application.uid is not None:
-            self._ids.pop(entry.application.uid, None)
+        if entry is None:
+            return
+        self._ids.pop(entry.application.uid or "", None)
+        for token in entry.sources:
+            self._owners.pop(token, None)
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         """The worker has switched it off: messages that come from now on do not go to it."""
@@ -92,25 +99,25 @@ class Catalog:
             there = entry.endpoints[endpoint.id]
             entry.replace(replace(there, disabled=endpoint.disabled, disabled_reason=endpoint.disabled_reason))
 
-    async def source(self, token: str) -> Source:
-        """The source behind a token. Raises NotFound."""
-        found = self._sources.get(token)
-        if found is not None:
-            return found
-        generation = self._generation
+    async def source(self, token: str) -> tuple[Entry, Source]:
+        """The source behind a token, and its application as it was before the source was read. Raises NotFound."""
+        while True:
+            owner = self._owners.get(token) or (await self._find_source(token)).app
+            entry = await self.application(owner)
+            source = entry.sources.get(token) or await self._find_source(token)
+            if source.app == owner:
+                break
+            self._owners.pop(token, None)  # the token has come to another application
+        entry.sources[token], self._owners[token] = source, owner
+        while len(self._owners) > _SOURCES:
+            self._drop(self._owners.popitem(last=False)[1])
+        return entry, source
+
+    async def _find_source(self, token: str) -> Source:
         found = await self._store.find_source(token)
         if found is None:
             raise NotFound
-        if generation == self._generation:
-            self._sources[token] = found
-            while len(self._sources) > _SOURCES:
-                self._sources.popitem(last=False)
         return found
-
-    def forget_source(self, token: str) -> None:
-        """It changed."""
-        self._generation += 1
-        self._sources.pop(token, None)
 
     async def event_type(self, name: str) -> EventType | None:
         """The event type of this name; messages may have types that nobody described."""
@@ -125,14 +132,14 @@ class Catalog:
         return found
 
     def forget_event_type(self, name: str) -> None:
-        """It changed."""
+        """It changed; without a name, any may have."""
         self._generation += 1
-        self._event_types.pop(name, None)
+        self._event_types.pop(name, None) if name else self._event_types.clear()
 
     def forget_all(self) -> None:
         """Whatever may have changed."""
         self._generation += 1
         self._entries.clear()
         self._ids.clear()
-        self._sources.clear()
+        self._owners.clear()
         self._event_types.clear()

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from tenterhook import providers, receive
+from tenterhook.clock import SECOND
 from tenterhook.config_keys import (
     KINDS,
     TABLES,
@@ -20,6 +21,7 @@ from tenterhook.config_keys import (
 )
 from tenterhook.errors import ConfigurationError, Invalid
 from tenterhook.model import Secret
+from tenterhook.outbox import schema as outbox_schema
 from tenterhook.settings import BY_NAME, Masked, Settings
 from tenterhook.signing import signing_key
 from tenterhook.toml_lines import Path, lines_of
@@ -88,6 +90,19 @@ class ConfiguredEndpoint(Masked, frozen=True, kw_only=True):
     line: int = 0
 
 
+class ConfiguredOutbox(Masked, frozen=True, kw_only=True):
+    """An `[[outbox]]`: a table that the server relays from, at most `batch` rows at once, looking every `poll` µs."""
+
+    hidden = frozenset({"database"})
+
+    name: str
+    database: str
+    table: str = outbox_schema.TABLE
+    poll: int = SECOND
+    batch: int = 1_000
+    line: int = 0
+
+
 class Configuration(Masked, frozen=True, kw_only=True):
     """What a file says. `server` are values by the names of the settings, for `settings.load`.
 
@@ -102,6 +117,7 @@ class Configuration(Masked, frozen=True, kw_only=True):
     event_types: tuple[ConfiguredEventType, ...] = ()
     sources: tuple[ConfiguredSource, ...] = ()
     endpoints: tuple[ConfiguredEndpoint, ...] = ()
+    outboxes: tuple[ConfiguredOutbox, ...] = ()
 
 
 def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[str] = KINDS) -> Configuration:
@@ -126,6 +142,11 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
     event_types = [
         ConfiguredEventType(**values, line=place.line) for place, values in rows["event_type"] if "name" in values
     ]
+    outboxes = [
+        ConfiguredOutbox(**values, line=place.line)
+        for place, values in rows["outbox"]
+        if "name" in values and "database" in values
+    ]
     _check_unique(rows)
     applications += _check_applications(rows, [application.uid for application in applications])
     report.finish()
@@ -136,6 +157,7 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
         event_types=tuple(event_types),
         sources=tuple(sources),
         endpoints=tuple(endpoints),
+        outboxes=tuple(outboxes),
     )
 
 
@@ -262,6 +284,7 @@ def _check_unique(rows: Mapping[str, list[tuple[Place, dict[str, Any]]]]) -> Non
         ("source", "uid", None),
         ("source", "token", None),
         ("endpoint", "uid", "application"),
+        ("outbox", "name", None),
     ):
         first: dict[tuple[object, object], int] = {}
         for place, values in rows[noun]:

@@ -10,10 +10,11 @@ from typing import Any
 from msgspec import Struct
 
 from tenterhook import urls
-from tenterhook.clock import HOUR, SECOND
+from tenterhook.clock import HOUR, MILLISECOND, SECOND
 from tenterhook.errors import ConfigurationError, Invalid
 from tenterhook.headers import check_headers
-from tenterhook.setting_kinds import SCHEDULE, SWITCH, TOML_NAMES, Kind, duration, toml_name, whole
+from tenterhook.outbox import schema as outbox_schema
+from tenterhook.setting_kinds import DATABASE, SCHEDULE, SWITCH, TOML_NAMES, Kind, duration, toml_name, whole
 from tenterhook.toml_lines import Path, line_of
 
 KINDS = ("webhook", "slack")
@@ -230,6 +231,13 @@ def url(place: Place, value: Any) -> Any:
     return value
 
 
+def table_name(place: Place, value: Any) -> Any:
+    if _is_text(place, value):
+        with place.catching():
+            outbox_schema.quoted(value)
+    return value
+
+
 def headers(place: Place, value: Any) -> Any:
     """A table of header fields, as pairs; each is checked alone, and then all of them together."""
     if not _is_table(place, value):
@@ -332,5 +340,12 @@ TABLES: dict[str, dict[str, Key]] = {
         "secrets": Key(numbered),
         "disabled": Key(_SWITCH),
     },
+    "outbox": {
+        "name": Key(_UID, required=True),
+        "database": Key(of(DATABASE), required=True),
+        "table": Key(table_name),
+        "poll": Key(of(duration(10 * MILLISECOND, HOUR))),
+        "batch": Key(of(whole(1, 10_000))),
+    },
 }
-"""The tables and their keys; `application`, `event_type`, `source` and `endpoint` are arrays of tables."""
+"""The tables of the file, each an array of tables, and their keys."""

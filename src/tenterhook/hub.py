@@ -22,6 +22,7 @@ from tenterhook.errors import (
     InvalidPayload,
     MissingPayload,
     NotFound,
+    OutcomeUnknown,
     OutdatedPlan,
     SignatureRefused,
     TooLarge,
@@ -109,19 +110,31 @@ class Hub:
 
     # publishing
 
-    async def publish(self, app: str, draft: Draft, remember: Callable[[Message], Remember] | None = None) -> Published:
+    async def publish(
+        self,
+        app: str,
+        draft: Draft,
+        remember: Callable[[Message], Remember] | None = None,
+        *,
+        example_for: str | None = None,
+    ) -> Published:
         """Accept a message: when this returns, it and its deliveries are on the disk.
 
-        `app` is an id or uid. Raises NotFound, Invalid (archived event type, or a payload that does not fit), Conflict
-        (event id taken), IdempotencyInProgress, StoreUnavailable.
+        `app` is an id or uid. `example_for` is the id of an endpoint that alone gets it, whatever its filters say. Raises
+        NotFound, EndpointDisabled, Invalid (archived event type, or a payload that does not fit), Conflict (event id
+        taken), IdempotencyInProgress, StoreUnavailable.
         """
         self._judge(draft, await self.catalog.event_type(draft.event_type))
         for _ in range(PLANS):
             entry = self.catalog.known(app) or await self.catalog.application(app)
             try:
-                return await self._publish(entry, draft, remember)
+                published = await self._publish(entry, draft, remember, example_for)
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
+                continue
+            if example_for is not None:
+                self.worker.probe_now(example_for)
+            return published
         raise OutdatedPlan
 
     def _judge(self, draft: Draft, event_type: EventType | None) -> None:
@@ -141,7 +154,9 @@ class Hub:
             words = "; ".join(f"{one.path or '/'}: {one.message}" for one in found)
             log.warning("a payload does not fit the schema of %s: %s", draft.event_type, words)
 
-    async def _publish(self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None) -> Published:
+    async def _publish(
+        self, entry: Entry, draft: Draft, remember: Callable[[Message], Remember] | None, example_for: str | None
+    ) -> Published:
         now = self.clock.now()
         message = Message(
             id=self.ids.new("msg_", now),
@@ -154,6 +169,7 @@ class Hub:
             tags=draft.tags,
             order_key=draft.order_key,
             deliver_at=draft.deliver_at,
+            source=example_for,
             payload_until=None if draft.payload_retention is None else now + draft.payload_retention,
             created_at=now,
         )
@@ -168,13 +184,16 @@ class Hub:
     async def _accept(
         self, entry: Entry, message: Message, now: int, received: Received | None, remember: Remember | None
     ) -> Accepted:
-        endpoints = entry.router.match(message.event_type, message.channels)
+        endpoints = _wanting(entry, message)
         deliveries = self.worker.plan(message, endpoints, now)
-        stored = False
+        stored: bool | None = False
         waiting: tuple[str, ...] = ()
         try:
             accepted = await self._committer.accept(Accept(message, deliveries, received, remember, entry.revision))
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
+        except OutcomeUnknown:
+            stored = None
+            raise
         finally:
             self.worker.planned(message, deliveries, waiting, stored)
         if stored:
@@ -186,26 +205,25 @@ class Hub:
     async def receive(self, token: str, request: Request) -> Reply:
         """What a source answers to a request, after the commit. Raises NotFound, TooLarge, StoreUnavailable."""
         for _ in range(PLANS):
-            source = await self.catalog.source(token)
+            entry, source = await self.catalog.source(token)
             try:
-                return await self._receive(source, request)
+                return await self._receive(entry, source, request)
             except OutdatedPlan:
                 # the source may have other secrets by now, or be gone: everything is judged anew
                 self.catalog.forget_application(source.app)
-                self.catalog.forget_source(token)
         raise OutdatedPlan
 
-    async def _receive(self, source: Source, request: Request) -> Reply:
+    async def _receive(self, entry: Entry, source: Source, request: Request) -> Reply:
         provider = providers.load(source.provider)
         if len(request.body) > self.size_limit(source):
             raise TooLarge(f"this source takes at most {self.size_limit(source)} bytes")
         now = self.clock.now()
         verdict = receive.verify(provider, request, source.secrets, now=now, options=source.options)
         if verdict.outcome is Outcome.ACCEPTED:
-            return await self._received(source, request, verdict, now)
+            return await self._received(entry, source, request, verdict, now)
         self._stats.request_received(source.provider, verdict.outcome.value)
         if verdict.outcome is not Outcome.CHALLENGE:
-            await self._record(source, request, verdict, now)
+            await self._record(entry, source, request, verdict, now)
         return _reply(verdict)
 
     def size_limit(self, source: Source) -> int:
@@ -213,8 +231,7 @@ class Hub:
         own = providers.load(source.provider).max_body
         return self.limits.max_received if own is None else min(own, self.limits.max_received)
 
-    async def _received(self, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
-        entry = await self.catalog.application(source.app)
+    async def _received(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> Reply:
         message = Message(
             id=self.ids.new("msg_", now),
             app=source.app,
@@ -252,7 +269,7 @@ class Hub:
             received_at=now,
         )
 
-    async def _record(self, source: Source, request: Request, verdict: Verdict, now: int) -> None:
+    async def _record(self, entry: Entry, source: Source, request: Request, verdict: Verdict, now: int) -> None:
         """Pings and rejections are shown, not delivered; rejections are bounded in number and size."""
         kept = request
         if verdict.outcome is Outcome.REJECTED:
@@ -261,7 +278,6 @@ class Hub:
             kept = replace(request, body=request.body[: self.limits.rejection_body])
         reason = "" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
         noted = self._noted(source, kept, verdict.outcome.value, reason, verdict.dedup_key, None, now)
-        entry = await self.catalog.application(source.app)
         await self._committer.accept(Accept(None, (), noted, None, entry.revision))
 
     # trying again
@@ -295,6 +311,18 @@ class Hub:
     def lifetime(self, endpoint: Endpoint) -> int:
         """How long a delivery to it may take (µs)."""
         return endpoint.lifetime or self.policy.lifetime
+
+
+def _wanting(entry: Entry, message: Message) -> tuple[Endpoint, ...]:
+    """Who gets a message. Raises NotFound, EndpointDisabled where it is an example for one that cannot get it."""
+    if message.example_for is None:
+        return entry.router.match(message.event_type, message.channels)
+    endpoint = entry.endpoints.get(message.example_for)
+    if endpoint is None:
+        raise NotFound
+    if endpoint.disabled:
+        raise EndpointDisabled
+    return (endpoint,)
 
 
 def _content_type(request: Request) -> str:

@@ -1,7 +1,9 @@
-"""Sortable ids: a prefix and 27 base62 characters of 20 bytes (4 bytes seconds, 1 byte of 4 ms steps, 15 random).
+"""Sortable ids: a prefix and 27 base62 characters of 20 bytes (4 bytes seconds, 1 byte of 4 ms steps, 12 bits of
+microseconds in that step, the rest random).
 
-The form is that of the Svix wire API. Ids of one process are strictly increasing, which FIFO delivery relies on:
-within one step of 4 ms the random part counts upwards.
+The form is that of the Svix wire API, where all behind the steps is random. FIFO delivery relies on the order of ids: those
+of one process strictly increase (within one microsecond the random part counts upwards), those of two processes follow the
+clock that they share.
 """
 
 import secrets
@@ -13,7 +15,8 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LENGTH = 27
 EPOCH = 1_400_000_000
 _STEP = 4_000
-_RANDOM_BITS = 120
+_BELOW_STEPS = 120
+_RANDOM_BITS = _BELOW_STEPS - 12
 _HIGH = 62**9
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 
@@ -26,6 +29,7 @@ PREFIXES = {
     "source": "src_",
     "request": "req_",
     "token": "tok_",
+    "integration": "integ_",
     "task": "qtask_",
 }
 
@@ -56,9 +60,9 @@ class IdMaker:
 
     def new(self, prefix: str, now: int) -> str:
         """A fresh id for the instant `now` (µs UTC)."""
-        floor = _steps(now) << _RANDOM_BITS
+        floor = _steps(now) << _BELOW_STEPS | now % _STEP << _RANDOM_BITS
         if self._last < floor:
-            # the top bit stays free, so that counting on never runs into the next step
+            # the top bit stays free, so that counting on never runs into the next microsecond
             self._last = floor | self._random.getrandbits(_RANDOM_BITS - 1)
         else:
             self._last += 1 + self._random.getrandbits(64)
@@ -67,7 +71,7 @@ class IdMaker:
 
 def floor(prefix: str, instant: int) -> str:
     """The lowest id that an instant can have: bounds a time window in a list of ids."""
-    return prefix + _base62(_steps(instant) << _RANDOM_BITS)
+    return prefix + _base62(_steps(instant) << _BELOW_STEPS)
 
 
 def ceiling(prefix: str, instant: int) -> str:
@@ -86,7 +90,7 @@ def instant_of(text: str) -> int:
     number = 0
     for character in body:
         number = number * 62 + ALPHABET.index(character)
-    steps = number >> _RANDOM_BITS
+    steps = number >> _BELOW_STEPS
     return ((steps >> 8) + EPOCH) * SECOND + (steps & 0xFF) * _STEP
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
+from tenterhook.ids import PREFIXES
 
 
 class State(StrEnum):
@@ -130,7 +131,8 @@ class Message(Struct, frozen=True, kw_only=True):
     """One event. Immutable; `payload` is byte for byte what came in, and empty once it has `expired`.
 
     It is not sent before `deliver_at`. `payload_until` is when the payload goes even if a delivery still needs it; None
-    leaves that to the retention.
+    leaves that to the retention. `source` is the id of what it came from, where that is not the API: a source, or the
+    endpoint that it is an example for.
     """
 
     id: str
@@ -147,6 +149,11 @@ class Message(Struct, frozen=True, kw_only=True):
     created_at: int
     deliver_at: int | None = None
     expired: bool = False
+
+    @property
+    def example_for(self) -> str | None:
+        """The endpoint that alone may take it for an event, None for all."""
+        return self.source if self.source is not None and self.source.startswith(PREFIXES["endpoint"]) else None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -385,6 +392,17 @@ class Retention(Struct, frozen=True, kw_only=True):
             payloads=self.payloads if app.payload_retention is None else app.payload_retention,
             records=self.records if app.record_retention is None else app.record_retention,
         )
+
+
+class Integration(Struct, frozen=True, kw_only=True):
+    """A named credential of an application: its key is a token for the application, which opens its feature flags."""
+
+    id: str
+    app: str
+    name: str
+    feature_flags: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
 
 
 class Policy(Struct, frozen=True, kw_only=True):

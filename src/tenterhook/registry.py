@@ -15,11 +15,13 @@ from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import BadRequest, Forbidden, Invalid, NotFound
+from tenterhook.event_type_changes import Change
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Secret, Source, Token
+from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Integration, Secret, Source, Token
 from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.tokens import TokenScope
 from tenterhook.units import format_duration
 
 MOST_SECRETS = 10
@@ -83,7 +85,6 @@ class Registry:
         """With its endpoints and sources; what is pending is cancelled. Raises NotFound, Forbidden."""
         _must_be_yours(app)
         endpoints = await self._store.load_endpoints(app.id)
-        sources = await self.sources(app.id)
         told = [await self._notices.endpoint("endpoint.deleted", endpoint) for endpoint, _ in endpoints]
         notices = tuple(one for planned in told for one in planned)
         await self._store.delete_application(app.id, notices)
@@ -91,8 +92,6 @@ class Registry:
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
             self._worker.dismiss(endpoint.id)
-        for source in sources:
-            self._catalog.forget_source(source.token)
 
     # event types
 
@@ -107,6 +106,11 @@ class Registry:
         await self._store.save_event_type(event_type)
         self._catalog.forget_event_type(event_type.name)
         return event_type
+
+    async def change_event_types(self, changes: Sequence[Change], remember: Remember | None = None) -> None:
+        """All of the changes or none."""
+        await self._store.save_event_types([change.event_type for change in changes], remember)
+        self._catalog.forget_event_type("")
 
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""
@@ -206,13 +210,36 @@ class Registry:
         changed = replace(source, updated_at=self._clock.now(), **changes)
         _check_source(changed)
         await self._store.save_source(source.app, changed)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
         return changed
 
     async def delete_source(self, source: Source) -> None:
         """What it received stays. Raises NotFound."""
         await self._store.delete_source(source.app, source.id)
-        self._catalog.forget_source(source.token)
+        self._catalog.forget_application(source.app)
+
+    # integrations
+
+    async def create_integration(self, app: str, remember: RememberFor = None, **fields: Any) -> Integration:
+        """It gets its first key when that is rotated."""
+        now = self._clock.now()
+        made = self._ids.new(PREFIXES["integration"], now)
+        integration = Integration(id=made, app=app, created_at=now, updated_at=now, **fields)
+        await self._store.create_integration(app, integration, None if remember is None else remember(integration))
+        return integration
+
+    async def save_integration(self, integration: Integration, **changes: Any) -> Integration:
+        """Its key goes by the changes at once. Raises NotFound."""
+        changed = replace(integration, updated_at=self._clock.now(), **changes)
+        await self._store.save_integration(integration.app, changed)
+        return changed
+
+    async def rotate_key(self, integration: Integration) -> str:
+        """The text of a new key, which is shown once; the one before is no more. Raises NotFound."""
+        fields = {"name": integration.name, "scope": TokenScope.APPLICATION.value, "app": integration.app}
+        key, text = _made_token(self._clock, **fields)
+        await self._store.rotate_key(integration.app, integration.id, key, tokens.hash_token(text))
+        return text
 
     # lookups that faces need
 
@@ -230,6 +257,23 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+    async def integration(self, app: str, integration: str) -> Integration:
+        """By id. Raises NotFound."""
+        found = await self._store.get_integration(app, integration)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def event_types(self) -> list[EventType]:
+        """All event types by name, archived ones too."""
+        found: list[EventType] = []
+        while True:
+            after = found[-1].name if found else None
+            page = await self._store.list_event_types(Cursor(limit=_PAGE, after=after), archived=True)
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     async def sources(self, app: str) -> list[Source]:
         """All sources of the application."""
@@ -255,10 +299,14 @@ def _must_be_yours(app: Application) -> None:
 
 async def create_token(store: Store, clock: Clock, **fields: Any) -> tuple[Token, str]:
     """Make a token from these fields of it; its text is returned once and stored nowhere."""
-    text, now = tokens.new_token(SystemRandom()), clock.now()
-    token = Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields)
+    token, text = _made_token(clock, **fields)
     await store.create_token(token, tokens.hash_token(text))
     return token, text
+
+
+def _made_token(clock: Clock, **fields: Any) -> tuple[Token, str]:
+    now = clock.now()
+    return Token(id=IdMaker().new(PREFIXES["token"], now), created_at=now, **fields), tokens.new_token(SystemRandom())
 
 
 def _check_source(source: Source) -> None:

@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 from typing import IO, Any
@@ -19,6 +19,7 @@ from tenterhook.api.app import Api
 from tenterhook.api.quota import Quotas
 from tenterhook.catalog import Catalog
 from tenterhook.clock import SECOND, Clock
+from tenterhook.config import ConfiguredOutbox
 from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.retention import Sweeper
@@ -31,6 +32,9 @@ from tenterhook.hub import Hub, Limits
 from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
 from tenterhook.operational import Notices
+from tenterhook.outbox.databases import open_table
+from tenterhook.outbox.publishing import Publisher
+from tenterhook.outbox.relay import Relays
 from tenterhook.registry import Registry, create_token
 from tenterhook.senders import KINDS, SenderRegistry
 from tenterhook.senders.http import HttpClient
@@ -113,6 +117,7 @@ class Node:
             policy.lifetime,
             self.notices,
         )
+        self.relays = Relays(Publisher(self.hub.publish, self.clock, settings.max_payload), self.clock, open_table)
         self.ready = False
         self.api = Api(
             self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
@@ -171,6 +176,11 @@ class Node:
         self._heard.add(task)
         task.add_done_callback(self._heard.discard)
 
+    async def relay(self, outboxes: Iterable[ConfiguredOutbox]) -> None:
+        """Relay from these outboxes, and from no others; a node that only answers leaves that to those that work."""
+        if self.settings.role != "api":
+            await self.relays.apply(outboxes)
+
     async def stop(self) -> None:
         """Start nothing more, let what is in flight end, write everything down; each step whatever became of the others."""
         self.ready = False
@@ -182,6 +192,7 @@ class Node:
             last_first.push_async_callback(self.upkeep.stop)
             last_first.push_async_callback(self.tasks.stop)
             last_first.push_async_callback(self.sweeper.stop)
+            last_first.push_async_callback(self.relays.stop)
 
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""

@@ -203,10 +203,10 @@ class RetentionContract:
         await store.commit([Accept(m) for m in messages])
         cutoff = expiring(app)
         assert await store.overdue([cutoff]) == [cutoff]
-        first = await store.expire(cutoff, "", 4)
+        first = await store.expire(cutoff, "", 16)
         assert (first.messages, first.after) == (4, messages[3].id)
         # as after a restart
-        second = await store.expire(cutoff, "", 4)
+        second = await store.expire(cutoff, "", 16)
         assert (second.messages, second.after) == (4, messages[7].id)
         assert await total(store.expire, cutoff) == (1, 0)
         assert await store.overdue([cutoff]) == []
@@ -220,8 +220,8 @@ class RetentionContract:
         assert await total(store.expire, expiring(app)) == (0, 0)
         found = [await store.get_message(app.id, m.id) for m in (message, sooner)]
         assert [m.payload_until for m in found if m is not None] == [until, NOW + HOUR]
-        assert await store.expire_due(until - 1, 10) == Swept(1)
-        assert await store.expire_due(until, 10) == Swept(1)
+        assert await store.expire_due(until - 1, 40) == Swept(1)
+        assert await store.expire_due(until, 40) == Swept(1)
         found = [await store.get_message(app.id, m.id) for m in (message, sooner)]
         assert [(m.expired, m.payload_until) for m in found if m is not None] == [(True, None)] * 2
 
@@ -236,8 +236,8 @@ class RetentionContract:
         await store.commit([Accept(m, (new_delivery(m, endpoint, due_at=NOW),)) for m in (due, kept, free)])
         lease = new_delivery(sending, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=4)
         await store.commit([Accept(sending, (lease,))])
-        assert await store.expire_due(NOW, 10) == Swept(1)
-        assert await store.expire_due(NOW, 10) == Swept(0)
+        assert await store.expire_due(NOW, 40) == Swept(1)
+        assert await store.expire_due(NOW, 40) == Swept(0)
         found = {m.id: m.expired for m in await store.list_messages(app.id, ALL)}
         assert found == {due.id: True, sending.id: False, kept.id: False, free.id: False}
         page = await self.claim(store, endpoint)
@@ -245,14 +245,14 @@ class RetentionContract:
             due.id: (True, b""), kept.id: (False, kept.payload), free.id: (False, free.payload)
         }  # fmt: skip
         await store.commit([Settlement(step(lease, "delivered"), 4, new_attempt(lease), now=NOW)])
-        assert await store.expire_due(NOW + MINUTE, 10) == Swept(1)  # that of `kept` is leased now
+        assert await store.expire_due(NOW + MINUTE, 40) == Swept(1)  # that of `kept` is leased now
         (attempt,) = await store.list_attempts(app.id, ALL, message=sending.id)
         assert attempt.expired
 
     async def test_a_full_page_of_due_payloads_has_a_next_one(self, store: Store, app: Application) -> None:
         await store.commit([Accept(aged(app, YOUNG, payload_until=NOW - n)) for n in range(5)])
-        assert await store.expire_due(NOW, 3) == Swept(3, 0, "")
-        assert await store.expire_due(NOW, 3) == Swept(2)
+        assert await store.expire_due(NOW, 12) == Swept(3, 0, "")
+        assert await store.expire_due(NOW, 12) == Swept(2)
 
     async def test_an_expired_message_is_not_sent_again(
         self, store: Store, app: Application, endpoint: Endpoint

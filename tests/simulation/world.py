@@ -20,7 +20,7 @@ from tenterhook.engine.committer import Committer
 from tenterhook.engine.tasks import TaskRunner
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import DeliveryInFlight, NotFound, StoreUnavailable
+from tenterhook.errors import DeliveryInFlight, NotFound, OutcomeUnknown, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import (
     OPERATIONAL,
@@ -233,8 +233,8 @@ class World:
         deliveries = node.worker.plan(message, endpoints, now)
         try:
             accepted = await node.committer.accept(Accept(message, deliveries))
-        except StoreUnavailable:
-            node.worker.planned(message, deliveries, (), stored=False)
+        except StoreUnavailable as error:
+            node.worker.planned(message, deliveries, (), stored=None if isinstance(error, OutcomeUnknown) else False)
             self.refused.add(message.id)
         else:
             node.worker.planned(message, deliveries, accepted.waiting, stored=True)

@@ -129,7 +129,7 @@ def shown(event_type: EventType, with_content: bool = True) -> EventTypeOut:
     )
 
 
-def _visible(call: Call, event_type: EventType) -> bool:
+def visible(call: Call, event_type: EventType) -> bool:
     """An application's token sees an event type behind feature flags only if it carries one of them."""
     flags, token = event_type.feature_flags, call.token
     return not flags or token is None or token.app is None or not set(flags).isdisjoint(token.feature_flags)
@@ -156,13 +156,13 @@ async def listing(api: "Api", call: Call) -> Response:
     """Event types by name; the schemas only on request."""
     archived, with_content = call.query[INCLUDE_ARCHIVED], call.query[WITH_CONTENT]
 
-    async def visible(event_type: EventType) -> bool:
-        return _visible(call, event_type)
+    async def shown_to_caller(event_type: EventType) -> bool:
+        return visible(call, event_type)
 
     return await lists.answer(
         _cursor(call),
         lambda page: lists.sifted(
-            page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, visible
+            page, lambda ahead: api.store.list_event_types(ahead, archived), lambda one: one.name, shown_to_caller
         ),
         lambda event_type: shown(event_type, with_content),
         _iterator,
@@ -171,7 +171,7 @@ async def listing(api: "Api", call: Call) -> Response:
 
 async def _find(api: "Api", call: Call) -> EventType:
     found = await api.store.get_event_type(call.params["event_type_name"])
-    if found is None or not _visible(call, found):
+    if found is None or not visible(call, found):
         raise NotFound
     return found
 

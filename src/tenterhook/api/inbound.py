@@ -14,7 +14,7 @@ _QUIET = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store
 async def respond(api: "Api", scope: Scope, receive: Receive) -> Response:
     """Raises NotFound for an unknown token, TooLarge, StoreUnavailable."""
     token = scope["path"][len("/in/") :].strip("/")
-    source = await api.hub.catalog.source(token)
+    _, source = await api.hub.catalog.source(token)
     body = await read_body(scope, receive, api.hub.size_limit(source))
     request = Request(
         method=scope["method"],

@@ -1,5 +1,6 @@
 """`/app/{app_id}/msg`: publish, list and read messages."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -8,14 +9,14 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from tenterhook.api import applications, lists
 from tenterhook.api.applications import ApplicationIn
 from tenterhook.api.http import Call, Response, json_response
-from tenterhook.api.idempotency import replay
+from tenterhook.api.idempotency import RememberFor, replay
 from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
 from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
-from tenterhook.hub import Draft
+from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
 from tenterhook.store.base import ANY_MESSAGE, MessageFilter
 from tenterhook.tokens import Capability
@@ -86,9 +87,7 @@ def draft_of(given: MessageIn, now: int) -> Draft:
         raw = given.payload if isinstance(given.payload, Raw) else given.data
         if not isinstance(raw, Raw):
             raise Invalid("a message needs a payload", ("body", "payload"), "value_error.missing")
-        payload, content_type = bytes(raw), "application/json"
-        if payload[:1] != b"{" or not _is_utf_8(payload):
-            raise Invalid("the payload must be a JSON object in UTF-8", ("body", "payload"), "value_error.jsondecode")
+        payload, content_type = object_of(raw), "application/json"
     if given.event_id is not None and given.event_id.startswith("msg_"):
         raise Invalid("an eventId must not begin with msg_", ("body", "eventId"))
     return Draft(
@@ -102,6 +101,14 @@ def draft_of(given: MessageIn, now: int) -> Draft:
         deliver_at=None if given.deliver_at is None else _deliver_at(given.deliver_at, now),
         payload_retention=_payload_retention(given, now),
     )
+
+
+def object_of(raw: Raw) -> bytes:
+    """A payload, byte for byte. Raises Invalid for what is not an object."""
+    payload = bytes(raw)
+    if payload[:1] != b"{" or not _is_utf_8(payload):
+        raise Invalid("the payload must be a JSON object in UTF-8", ("body", "payload"), "value_error.jsondecode")
+    return payload
 
 
 def _deliver_at(text: str, now: int) -> int:
@@ -185,17 +192,26 @@ async def precheck(api: "Api", call: Call) -> Response:
 
 async def create(api: "Api", call: Call) -> Response:
     """Publish a message: 202 when it is on the disk."""
-    key = await api.idempotency.begin(call)
-    try:
+
+    async def publish(remember: RememberFor) -> Published:
         given = await call.json(MessageIn)
         draft = draft_of(given, api.clock.now())
-        with_content = call.query[WITH_CONTENT]
-        remember = None if key is None else key.remember(202, lambda message: shown(message, with_content))
         try:
-            published = await api.hub.publish(call.params["app_id"], draft, remember)
+            return await api.hub.publish(call.params["app_id"], draft, remember)
         except NotFound:
             app = await applications.found_or_made(api, call.params["app_id"], given.application)
-            published = await api.hub.publish(app.id, draft, remember)
+            return await api.hub.publish(app.id, draft, remember)
+
+    return await publishing(api, call, publish, call.query[WITH_CONTENT])
+
+
+async def publishing(
+    api: "Api", call: Call, publish: Callable[[RememberFor], Awaitable[Published]], with_content: bool
+) -> Response:
+    """Answer a POST that publishes; the answer is stored with the message, and a repeated request gets it again."""
+    key = await api.idempotency.begin(call)
+    try:
+        published = await publish(None if key is None else key.remember(202, lambda one: shown(one, with_content)))
         if key is not None and published.remembered is not None:
             return replay(key, published.remembered)
         return json_response(202, shown(published.message, with_content))

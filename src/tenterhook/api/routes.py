@@ -22,6 +22,7 @@ VARIABLES = {
     "attempt_id": "The id of an attempt.",
     "endpoint_id": "The id or uid of an endpoint.",
     "event_type_name": "The name of an event type.",
+    "integ_id": "The id of an integration.",
     "msg_id": "The id of a message, or its `eventId`.",
     "request_id": "The id of a received request.",
     "source_id": "The id or uid of a source.",

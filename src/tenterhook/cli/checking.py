@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from tenterhook.config import Configuration
     from tenterhook.netguard import Finding, Guard
 
-NOUNS = ("application", "event_type", "source", "endpoint")
+NOUNS = {
+    "application": "applications",
+    "event_type": "event types",
+    "source": "sources",
+    "endpoint": "endpoints",
+    "outbox": "outboxes",
+}
+"""What a configuration has several of, with the plural."""
 
 
 def check(
@@ -47,8 +54,8 @@ def check(
         emit({"file": None}, "there is no tenterhook.toml here; the settings of the environment are right", as_json)
         return
     asyncio.run(_check_urls(found.configuration, guard))
-    counts = {noun: len(getattr(found.configuration, noun + "s")) for noun in NOUNS}
-    listed = ", ".join(f"{count} {noun.replace('_', ' ')}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    counts = {noun: len(getattr(found.configuration, plural.replace(" ", "_"))) for noun, plural in NOUNS.items()}
+    listed = ", ".join(f"{n} {noun.replace('_', ' ') if n == 1 else NOUNS[noun]}" for noun, n in counts.items())
     emit({"file": found.configuration.file, **counts}, f"{found.configuration.file} is right: {listed}", as_json)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tenterhook.cli import checking, demo, pruning, publishing, serving, tokens
+from tenterhook.cli import checking, copying, demo, outbox, pruning, publishing, serving, tokens
 from tenterhook.cli.output import AsJson, emit, installed_version
 
 app = typer.Typer(
@@ -52,6 +52,8 @@ def version(as_json: AsJson = False) -> None:
 app.command("serve")(serving.command)
 app.command("send")(publishing.send)
 app.command("check")(checking.check)
+app.command("copy")(copying.copy)
 app.command("prune")(pruning.prune)
 app.command("demo")(demo.demo)
+app.add_typer(outbox.app, name="outbox")
 app.add_typer(tokens.app, name="token")

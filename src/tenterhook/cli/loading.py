@@ -9,6 +9,7 @@ from msgspec import Struct
 from tenterhook.config import Configuration, check_settings, parse
 from tenterhook.databases import open_store
 from tenterhook.errors import ConfigurationError
+from tenterhook.outbox import databases
 from tenterhook.senders import KINDS
 from tenterhook.settings import Settings, config_file, load
 from tenterhook.store.base import Store
@@ -33,6 +34,7 @@ def loaded(environ: Mapping[str, str], flags: Flags) -> Loaded:
     settings = load({} if configuration is None else configuration.server, environ, flags)
     if configuration is not None:
         check_settings(configuration, settings)
+        databases.check(configuration)
     return Loaded(settings, configuration)
 
 

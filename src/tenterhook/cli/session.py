@@ -43,6 +43,7 @@ class Session:
         if configuration is not None:
             async with self._one_at_a_time:  # a SIGHUP may come already
                 self._applied = await apply(configuration, node.registry, node.store, node.clock.now())
+                await node.relay(configuration.outboxes)
         self._token = await first_token(node.store, node.settings, node.clock)
         self._sources = await self._new_sources(node)
 
@@ -87,6 +88,7 @@ class Session:
                     log.warning("reload: there is no configuration file any more; nothing was changed")
                     return
                 changes = await apply(now.configuration, node.registry, node.store, node.clock.now())
+                await node.relay(now.configuration.outboxes)
             except ConfigurationError as error:
                 for line in error.detail.splitlines():
                     log.error("reload refused, nothing was changed: %s", line)

@@ -82,7 +82,12 @@ class Committer:
             self._wake.clear()
             while self._gathered:
                 batch = self._take()
-                _resolve(batch, await self._commit([piece for piece, _ in batch]))
+                done = await self._commit([piece for piece, _ in batch])
+                _resolve(batch, done)
+                if isinstance(done[-1], StoreUnavailable):
+                    # what gathered meanwhile has waited as long, and would only wait for the same again
+                    _resolve(self._gathered, [done[-1]] * len(self._gathered))
+                    self._gathered = []
             if self._closing:
                 return
 

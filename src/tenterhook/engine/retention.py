@@ -13,7 +13,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from tenterhook.clock import DAY, MILLISECOND, MINUTE, Clock, until
+from tenterhook.clock import DAY, MILLISECOND, MINUTE, SECOND, Clock, until
 from tenterhook.errors import StoreUnavailable
 from tenterhook.model import OPERATIONAL, Application, Retention
 from tenterhook.observe import Instrument
@@ -21,10 +21,12 @@ from tenterhook.store.base import Cursor, Cutoff, Store, Swept
 
 log = logging.getLogger(__name__)
 
-INTERVAL = MINUTE
-_FIRST_STEP, _LEAST, _MOST = 50, 10, 1_000
+FIRST_LOOK, INTERVAL = 5 * SECOND, MINUTE
+_FIRST_STEP, _LEAST, _MOST = 200, 100, 2_000
 _STEP = 5 * MILLISECOND
-_REST = 4
+_REST = 9
+"""How many times as long as a step the rest behind it is: a tenth of the time is for removing, nine are for the others."""
+
 _SHORTEST_REST = MILLISECOND
 _PAGE = 250
 _RETIRED = 1_000
@@ -165,7 +167,9 @@ class Sweeper:
             await self._task
 
     async def _run(self) -> None:
-        while not await until(self._stop, self._interval):
+        wait = min(FIRST_LOOK, self._interval)
+        while not await until(self._stop, wait):
+            wait = self._interval
             try:
                 await self.round()
             except StoreUnavailable as error:

@@ -213,8 +213,13 @@ class Worker:
     def _takes_more(self) -> bool:
         return self._send and not self._stopping and not self._memory.full
 
-    def planned(self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool) -> None:
-        """The plan is on the disk, or (`stored` False) came to nothing; `waiting` went into a FIFO line."""
+    def planned(
+        self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool | None
+    ) -> None:
+        """The plan is on the disk, came to nothing (`stored` False), or nobody knows (None).
+
+        `waiting` went into a FIFO line.
+        """
         for delivery in deliveries:
             lane = self._lanes.get(delivery.endpoint)
             if delivery.state is State.LEASED:
@@ -222,6 +227,9 @@ class Worker:
                     lane.reserved -= 1
                 if stored and delivery.endpoint not in waiting:
                     self._enqueue(Claimed(delivery, message))
+                elif stored is None:
+                    # its caller was told no: whoever claims it may send it, and its line must not wait for the lease
+                    self._spawn(self._release(Claimed(delivery, message)))
                 else:
                     self._let_go(message)
             elif stored and delivery.endpoint not in waiting:

@@ -9,6 +9,6 @@ A schema is of draft 2020-12 unless its `$schema` names another draft. Schemas a
 
 from tenterhook.schemas.check import check_schema, check_schemas
 from tenterhook.schemas.explain import Problem
-from tenterhook.schemas.payload import MOST_PROBLEMS, newest, problems
+from tenterhook.schemas.payload import MOST_PROBLEMS, examples, newest, problems
 
-__all__ = ["MOST_PROBLEMS", "Problem", "check_schema", "check_schemas", "newest", "problems"]
+__all__ = ["MOST_PROBLEMS", "Problem", "check_schema", "check_schemas", "examples", "newest", "problems"]

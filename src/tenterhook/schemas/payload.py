@@ -24,6 +24,13 @@ def newest(versions: Mapping[str, Any] | None) -> Any | None:
     return versions[max(versions, key=_natural)] if versions else None
 
 
+def examples(versions: Mapping[str, Any] | None) -> list[Any]:
+    """Payloads that the newest schema shows as examples of itself, in its order; [] where it shows none."""
+    schema = newest(versions)
+    found = schema.get("examples") if isinstance(schema, dict) else None
+    return found if isinstance(found, list) else []
+
+
 def problems(schema: dict[str, Any] | bool, payload: bytes) -> list[Problem]:
     """What is wrong with a payload, MOST_PROBLEMS at most; [] if it fits. The schema has passed `check_schema`."""
     return _compiled(msgspec.json.encode(schema)).problems(payload)

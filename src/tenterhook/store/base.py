@@ -21,9 +21,11 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
+    State,
     Task,
     TaskState,
     Token,
@@ -86,7 +88,8 @@ class Accepted(Struct, frozen=True):
 class Settlement(Struct, frozen=True):
     """The result of an attempt, or a hand-back without one (`attempt` None).
 
-    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` is the record that
+    It is written only if the delivery still holds `lease`; the attempt is kept in any case. What has been written already,
+    by a commit whose answer was lost, is answered alike and has no effect again. `health` is the record that
     the attempt made out of `before`, None leaves the record alone; other nodes may have written meanwhile, so the two
     are merged into what is stored (`engine.breaker.merged`). `disable` is a reason to switch the endpoint off.
     `next_lease` and `next_until` lease the next delivery of a FIFO line whose head has ended.
@@ -178,7 +181,7 @@ class Loaded(Struct, frozen=True):
 class Hint(Struct, frozen=True):
     """What another node did: `topic` is application, endpoint, event_type, token, task, due or health; `about` names which.
 
-    The topic `all` means that hints may have been missed.
+    Of event types it may be empty: any may have changed. The topic `all` means that hints may have been missed.
     """
 
     topic: str
@@ -243,6 +246,17 @@ class AttemptFilter(Struct, frozen=True, kw_only=True):
 
 
 ANY_ATTEMPT = AttemptFilter()
+
+
+class DeliveryFilter(Struct, frozen=True, kw_only=True):
+    """Which messages at an endpoint to find: those whose delivery stands in one of the states (none: in any).
+
+    `tried` tells those that were attempted from those that were not, None takes both.
+    """
+
+    states: tuple[State, ...] = ()
+    tried: bool | None = None
+    of: MessageFilter = ANY_MESSAGE
 
 
 class Found(Struct, Generic[T], frozen=True):
@@ -400,6 +414,9 @@ class Store(Protocol):
     async def save_event_type(self, event_type: EventType) -> None:
         """Create or replace it."""
 
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        """Create or replace all of them, or none."""
+
     async def delete_event_type(self, name: str) -> None:
         """Remove it for good. Raises NotFound."""
 
@@ -452,6 +469,11 @@ class Store(Protocol):
 
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         """All deliveries of a message, by endpoint id."""
+
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        """What was planned for an endpoint, each with its message; by message id."""
 
     async def request_attempt(
         self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
@@ -562,3 +584,23 @@ class Store(Protocol):
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""
+
+    # integrations
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        """It has no key yet."""
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        """Replace it; its key goes by it from now on. Raises NotFound."""
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        """With its key. Raises NotFound."""
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        """By id."""
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        """By id."""
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        """The token becomes its key, with its name and feature flags; the one before is no more. Raises NotFound."""

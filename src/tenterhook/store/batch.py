@@ -10,10 +10,9 @@ from tenterhook.engine import breaker
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
-from tenterhook.store import rows
+from tenterhook.store import rows, sqlite_answers
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
-from tenterhook.store.lines import line_up, promote
-from tenterhook.store.objects import REMEMBER_AGAIN
+from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_run import chunks, insert, run, tuples
@@ -82,18 +81,27 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
     attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
     insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
     lost = _release_leases(db, [s for _, s in items], careful)
+    repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s)}
     kept = [s for _, s in items if id(s) not in lost]
     health = _merge_health(db, [s for s in kept if s.health is not None])
     for s in kept:
         if s.disable is not None:
             _disable(db, s)
     for n, s in items:
-        if id(s) in lost:
+        if id(s) in lost - repeated:
             done[n] = Settled(False)
             continue
         ended = s.delivery.order_key is not None and s.delivery.due_at is None
-        promoted = run(db, promote(s)) if ended else None
-        done[n] = Settled(True, promoted, None if s.health is None else health[s.delivery.endpoint])
+        promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
+        done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
+
+
+def _is_written(db: sqlite3.Connection, s: Settlement) -> bool:
+    """Whether an earlier commit of it was kept: it is answered alike, and has no effect again."""
+    d = s.delivery
+    text = "SELECT state, due_at, lease, attempts FROM delivery WHERE message = ? AND endpoint = ?"
+    found: Row | None = db.execute(text, (d.message, d.endpoint)).fetchone()
+    return found == (d.state.value, d.due_at, d.lease, d.attempts)
 
 
 def _merge_health(db: sqlite3.Connection, settlements: list[Settlement]) -> dict[str, Health]:
@@ -151,8 +159,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> No
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
     insert(db, "received", rows.RECEIVED, [rows.received_row(r) for r in received])
     insert(db, "received_key", rows.RECEIVED_KEY, [rows.received_key_row(r) for r in received if rows.is_keyed(r)])
-    answers = [rows.remember_row(a.remember) for _, a in fresh if a.remember is not None]
-    insert(db, "idempotency", rows.REMEMBER, answers, REMEMBER_AGAIN)
+    sqlite_answers.add(db, [a.remember for _, a in fresh if a.remember is not None])
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
@@ -182,12 +189,11 @@ def _without_remembered(db: sqlite3.Connection, items: Accepts, done: dict[int, 
     made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
     if not made_at:
         return items
-    text = f"SELECT {rows.REMEMBER} FROM idempotency WHERE key IN ({listed(len(made_at))})"
     # an expired answer may still be there until it is pruned
     known = {
         key: Remembered(*answer)
-        for key, *answer, expires_at in db.execute(text, list(made_at))
-        if expires_at > made_at[key]
+        for key, *answer, expires_at in sqlite_answers.known(db, list(made_at))
+        if key in made_at and expires_at > made_at[key]
     }
     fresh, seen = [], set[bytes]()
     for n, a in items:

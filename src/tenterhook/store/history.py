@@ -121,7 +121,15 @@ def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: i
     moved = step(delivery, "queued") if occupied else step(delivery, "requested", due_at=now)
     moved = replace(moved, trigger=Trigger.MANUAL, resume_at=planned, expires_at=expires_at)
     yield from _save(moved)
+    yield from _let_one_through(endpoint)
     return moved
+
+
+def _let_one_through(endpoint: str) -> Verb[None]:
+    """A breaker that is open goes on to probe now, at every node."""
+    text = "UPDATE health SET open_until = NULL WHERE endpoint = ? AND open_until IS NOT NULL"
+    if (yield from change(text, endpoint)):
+        yield Tell("health", endpoint)
 
 
 def _must_queue(delivery: Delivery) -> Verb[bool]:

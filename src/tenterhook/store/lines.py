@@ -67,9 +67,18 @@ def promote(s: Settlement) -> Verb[Claimed | None]:
         "UPDATE delivery SET state = ?, due_at = ?, lease = ? WHERE message = ? AND endpoint = ?",
         successor.state.value, successor.due_at, successor.lease, successor.message, successor.endpoint,
     )  # fmt: skip
-    if not s.next_lease:
-        return None
+    return (yield from _claimed(successor)) if s.next_lease else None
+
+
+def promoted_by(s: Settlement) -> Verb[Claimed | None]:
+    """What an earlier commit of the same settlement has leased."""
+    text = f"SELECT {rows.DELIVERY} FROM delivery WHERE {LINE} AND state = 'leased' AND lease = ?"
+    found = yield from select_one(text, s.delivery.endpoint, s.delivery.order_key, s.next_lease)
+    return None if found is None else (yield from _claimed(rows.delivery(found)))
+
+
+def _claimed(leased: Delivery) -> Verb[Claimed | None]:
     stored = yield from select_one(
-        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", successor.app, successor.message
+        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", leased.app, leased.message
     )
-    return None if stored is None else Claimed(successor, rows.message(stored))
+    return None if stored is None else Claimed(leased, rows.message(stored))

@@ -15,7 +15,7 @@ from tenterhook.store import rows
 from tenterhook.store.base import Accept, Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
 from tenterhook.store.notices import announce
-from tenterhook.store.sql import Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
+from tenterhook.store.sql import Insert, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
 
 _application = msgspec.json.Decoder(Application).decode
@@ -92,9 +92,12 @@ def delete_application(app: str, notices: Sequence[Accept]) -> Verb[None]:
     for (endpoint,) in (yield from select("SELECT id FROM endpoint WHERE app = ?", app)):
         yield from delete_endpoint(app, endpoint, ())
     yield from change("DELETE FROM source WHERE app = ?", app)
+    yield from change("DELETE FROM token WHERE id IN (SELECT token FROM integration WHERE app = ?)", app)
+    yield from change("DELETE FROM integration WHERE app = ?", app)
     # what happened in it goes step by step
     yield from change("INSERT INTO retired (app) VALUES (?) ON CONFLICT (app) DO NOTHING", app)
     yield Tell("application", app)
+    yield Tell("token", "")
 
 
 def get_application(app: str) -> Verb[Application | None]:
@@ -118,10 +121,9 @@ def list_applications(cursor: Cursor) -> Verb[list[Application]]:
 
 # event types
 
-_SAVE_EVENT_TYPE = (
-    "INSERT INTO event_type (name, archived, document) VALUES (?, ?, ?)"
-    " ON CONFLICT (name) DO UPDATE SET archived = excluded.archived, document = excluded.document"
-)
+_EVENT_TYPE = "name, archived, document"
+_EVENT_TYPE_AGAIN = "(name) DO UPDATE SET archived = excluded.archived, document = excluded.document"
+_SAVE_EVENT_TYPE = f"INSERT INTO event_type ({_EVENT_TYPE}) VALUES (?, ?, ?) ON CONFLICT {_EVENT_TYPE_AGAIN}"
 
 
 def _event_type_row(event_type: EventType) -> Row:
@@ -139,6 +141,15 @@ def create_event_type(event_type: EventType, answer: Remember | None) -> Verb[No
 def save_event_type(event_type: EventType) -> Verb[None]:
     yield from change(_SAVE_EVENT_TYPE, *_event_type_row(event_type))
     yield Tell("event_type", event_type.name)
+
+
+def save_event_types(event_types: Sequence[EventType], answer: Remember | None) -> Verb[None]:
+    # in one order, so that nodes that save the same ones do not wait in a circle
+    ordered = [_event_type_row(one) for one in sorted(event_types, key=lambda one: one.name)]
+    if ordered:
+        yield Insert("event_type", _EVENT_TYPE, ordered, _EVENT_TYPE_AGAIN)
+        yield Tell("event_type", "")
+    yield from remember(answer)
 
 
 def delete_event_type(name: str) -> Verb[None]:
@@ -295,6 +306,11 @@ def find_token(token_hash: bytes) -> Verb[Token | None]:
     return None if found is None else _token(found[0])
 
 
+def delete_token(token: str) -> Verb[None]:
+    yield from change("DELETE FROM token WHERE id = ?", token)
+    yield Tell("token", token)
+
+
 def list_tokens() -> Verb[list[Token]]:
     found = yield from select("SELECT document FROM token WHERE drop_at IS NULL ORDER BY id")
     return [_token(row[0]) for row in found]
@@ -305,7 +321,7 @@ def revoke_token(token: str, now: int) -> Verb[None]:
     if found is None:
         raise NotFound
     there = _token(found[0])
-    yield from _save_token(there if there.revoked_at is not None else replace(there, revoked_at=now))
+    yield from save_token(there if there.revoked_at is not None else replace(there, revoked_at=now))
 
 
 def expire_tokens(app: str, sessions: Sequence[str] | None, end: int) -> Verb[int]:
@@ -315,11 +331,12 @@ def expire_tokens(app: str, sessions: Sequence[str] | None, end: int) -> Verb[in
     ]
     ended = [token for token in living if sessions is None or token.session in sessions]
     for token in ended:
-        yield from _save_token(replace(token, expires_at=end))
+        yield from save_token(replace(token, expires_at=end))
     return len(ended)
 
 
-def _save_token(token: Token) -> Verb[None]:
+def save_token(token: Token) -> Verb[None]:
+    """With the secret that it has."""
     text = "UPDATE token SET drop_at = ?, document = ? WHERE id = ?"
     yield from change(text, _drop_at(token), msgspec.json.encode(token), token.id)
     yield Tell("token", token.id)

@@ -6,18 +6,19 @@ Every node goes by the database's clock.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
-from tenterhook.errors import ConfigurationError, StoreUnavailable
-from tenterhook.store import postgres_partitions, postgres_schema
+from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
+from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
 from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
-from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, worth_retrying
+from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -26,15 +27,37 @@ log = logging.getLogger(__name__)
 
 POOL = 8
 CONNECT_SECONDS = 5.0
-COMMIT_SECONDS = 10.0
-VERB_SECONDS = 30.0
+COMMIT_SECONDS = 5
+READ_SECONDS = 10
+"""For a whole verb: whoever asks for something must hear in time that the database does not answer."""
+
+WRITE_SECONDS = 30
+"""For each statement of a verb: some touch many rows."""
+
+_GRACE_SECONDS = 1
+"""The database gives a statement up by itself, and then it is known that nothing happened; when it does not answer either, so
+do we."""
 _TRIES = 5
 _CLOCK_READINGS = 5
 _HEARTBEAT = 5 * SECOND
 _FIRST_WAIT = 50 * MILLISECOND
 
-_COMMON = {"search_path": postgres_schema.SCHEMA, "application_name": "tenterhook", "jit": "off"}
+COMMON = {
+    "search_path": postgres_schema.SCHEMA,
+    "application_name": postgres_nodes.NAME,
+    "jit": "off",
+    # who has waited for a lock must see what its last holder did, whatever the database's default is
+    "default_transaction_isolation": "read committed",
+    # the locks and connections of a node that is gone
+    "idle_in_transaction_session_timeout": "5s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""What every connection sets."""
+
 _COMMITTING = {
+    "statement_timeout": f"{COMMIT_SECONDS}s",
     # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -67,46 +90,51 @@ class PostgresStore(SharedVerbs):
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
         """Connect and bring the schema up to date. Without a `worker` this node tells the others what is due.
 
-        Raises StoreUnavailable, SchemaMismatch, ConfigurationError.
+        Raises StoreUnavailable, SchemaMismatch, ConfigurationError; the first also while the database is being copied.
         """
         store = cls(url, vault, tell=not worker)
         try:
             await store._prepare()
             store._pool = await asyncpg.create_pool(
-                url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=VERB_SECONDS,
-                server_settings={**_COMMON, **store._durable},
+                url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
+                reset=_as_it_was,
+                server_settings={**COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
-        except (
-            asyncpg.InvalidPasswordError,
-            asyncpg.InvalidCatalogNameError,
-            asyncpg.InvalidAuthorizationSpecificationError,
-        ) as error:
-            raise StoreUnavailable(f"cannot open the database: {error}") from error
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            raise StoreUnavailable(f"cannot open the database: {_words(error)}") from error
+            raise StoreUnavailable(f"cannot open the database: {words(error)}") from error
         return store
 
     async def _prepare(self) -> None:
         connection = await self._connect({})
         try:
             await postgres_schema.prepare(connection, self._vault)
+            await run(connection, refuse_unfinished())
             if await connection.fetchval("SHOW synchronous_commit") == "off":
                 # an answer must not be given before the commit is on the disk, whatever the server's default is
                 self._durable = {"synchronous_commit": "on"}
             for _ in range(_CLOCK_READINGS):
-                asked = steady()
-                self._remote.read(asked, steady(), await connection.fetchval(CLOCK))
+                await self._read_clock(connection)
         finally:
             await connection.close()
 
+    async def _read_clock(self, connection: Session) -> None:
+        asked = steady()
+        instant = await connection.fetchval(CLOCK, timeout=CONNECT_SECONDS)
+        self._remote.read(asked, steady(), instant)
+
     async def _connect(self, settings: dict[str, str]) -> Session:
         connection: Session = await asyncpg.connect(
-            self._url, timeout=CONNECT_SECONDS, server_settings={**_COMMON, **self._durable, **settings}
+            self._url, timeout=CONNECT_SECONDS, server_settings={**COMMON, **self._durable, **settings}
         )
+        try:
+            await postgres_nodes.take_part(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:
@@ -121,6 +149,7 @@ class PostgresStore(SharedVerbs):
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
         batch = Batch(work, self._tell)
+        doubt = False
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
@@ -129,33 +158,35 @@ class PostgresStore(SharedVerbs):
                 if tries == _TRIES:
                     raise
                 batch = Batch(work, self._tell, again=True)
+            except _Cut as cut:
+                doubt = True
+                if tries == _TRIES or isinstance(cut.cause, TimeoutError):
+                    raise self._meaning(cut.cause, doubt) from cut.cause
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
-                lost = self._committing is None
-                if tries < _TRIES and worth_retrying(error):
-                    continue
-                if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # whether it was kept is not known
-                    batch = Batch(work, self._tell, again=True)
-                    continue
-                raise self._meaning(error) from error
+                if tries == _TRIES or not worth_retrying(error):
+                    raise self._meaning(error, doubt) from error
         raise AssertionError
 
     async def _fetch(self, batch: Batch) -> list[Any]:
         async with self._one_at_a_time:
-            return await self._round_trip(batch)
+            if self._committing is None or self._committing.is_closed():
+                self._committing = None
+                self._committing = await self._connect(_COMMITTING)
+            return await self._round_trip(self._committing, batch)
 
-    async def _round_trip(self, batch: Batch) -> list[Any]:
-        if self._committing is None or self._committing.is_closed():
-            self._committing = None
-            self._committing = await self._connect(_COMMITTING)
+    async def _round_trip(self, connection: Session, batch: Batch) -> list[Any]:
         asked = steady()
         try:
-            found = await self._committing.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS)
+            found = await connection.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS)
         except BaseException as error:
-            if not isinstance(error, asyncpg.PostgresError | ValueError) or self._committing.is_closed():
-                self._committing.terminate()
-                self._committing = None
-            raise
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+                raise
+            connection.terminate()
+            self._committing = None
+            if not isinstance(error, Exception) or not is_unavailable(error):
+                raise
+            raise _Cut(error) from error
         self._remote.read(asked, steady(), clock_of(found))
         return found
 
@@ -164,7 +195,7 @@ class PostgresStore(SharedVerbs):
     async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                return await run(connection, verb(*args, **kwargs))
+                return await _in_time(connection, run(connection, verb(*args, **kwargs)))
         except Exception as error:
             raise self._meaning(error) from error
 
@@ -194,12 +225,14 @@ class PostgresStore(SharedVerbs):
         except Exception as error:
             raise self._meaning(error) from error
 
-    def _meaning(self, error: Exception) -> Exception:
-        """The same error, or StoreUnavailable for what is the database's."""
+    def _meaning(self, error: Exception, doubt: bool = False) -> Exception:
+        """The same error, or StoreUnavailable for what is the database's; with a `doubt` it may have been done."""
         if not is_unavailable(error):
             return error
-        log.error("database error: %s", _words(error))
-        return StoreUnavailable(f"the database cannot be used right now ({_words(error)}): nothing was accepted")
+        log.error("database error: %s", words(error))
+        if doubt:
+            return OutcomeUnknown(f"the database did not answer ({words(error)}): this may have been accepted, or not")
+        return StoreUnavailable(f"the database cannot be used right now ({words(error)}): nothing was accepted")
 
     async def recover(self, now: int) -> int:
         return 0
@@ -222,7 +255,7 @@ class PostgresStore(SharedVerbs):
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
                     while not await until(self._closing, _HEARTBEAT):
-                        await connection.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
+                        await self._read_clock(connection)
                 finally:
                     await _hang_up(connection)
             await until(self._closing, wait)
@@ -247,15 +280,34 @@ def _hint(payload: str) -> Hint:
     return Hint(topic, about)
 
 
+async def _as_it_was(connection: Session) -> None:
+    """Verbs leave nothing in a session, unless one was cut off in its transaction: to reset it costs a round trip."""
+    if connection.is_in_transaction():
+        await connection.reset()
+
+
+class _Cut(Exception):
+    """The connection ended between a statement and its answer, because of `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+async def _in_time(connection: Connection, reading: Coroutine[Any, Any, T]) -> T:
+    """What is read. Raises TimeoutError, and gives up a connection that does not answer."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await reading
+    except TimeoutError:
+        connection.terminate()
+        raise
+
+
 async def _hang_up(connection: Session) -> None:
     with suppress(Exception):
         await connection.close(timeout=1)
     connection.terminate()
-
-
-def _words(error: BaseException) -> str:
-    """An error on one line; some have no text of their own."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _: type[Store] = PostgresStore

@@ -20,7 +20,7 @@ from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 6, "accept": 12, "claim": 1, "clock": 0}
+_CALLS = {"lock": 1, "settle": 6, "accept": 12, "claim": 2, "clock": 0}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -56,7 +56,7 @@ class Batch:
             "lock": [lines] if lines else [],
             "settle": _settle_values(settlements, again) if settlements else [],
             "accept": self._accept_values(accepts) if accepts else [],
-            "claim": [[_claim_row(n, c) for n, c in claims]] if claims else [],
+            "claim": [again, [_claim_row(n, c) for n, c in claims]] if claims else [],
         }
         self.statement = _statement(tuple([name for name, values in calls.items() if values]))
         self.values = [value for values in calls.values() for value in values]

@@ -79,6 +79,7 @@ CREATE FUNCTION {settle}(
 #variable_conflict use_column
 DECLARE
     kept int[];
+    repeated int[] := '{}';  -- an earlier commit of these was kept: they are answered alike, and have no effect again
     healed text[];
     number int;
     line record;
@@ -100,11 +101,15 @@ BEGIN
     )
     SELECT coalesce(array_agg(n), '{}') INTO kept FROM written;
     IF cardinality(kept) < cardinality(settlements) THEN
+        SELECT coalesce(array_agg(v.n), '{}') INTO repeated FROM unnest(settlements) AS v
+        JOIN delivery AS d ON d.message = v.message AND d.endpoint = v.endpoint
+        WHERE v.n <> ALL (kept) AND d.state = v.state AND d.due_at IS NOT DISTINCT FROM v.due_at
+            AND d.lease = v.new_lease AND d.attempts = v.attempts;
         -- the accepts of this batch that go with one of these are left out
         PERFORM set_config('tenterhook.lost', (
-            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept)), true);
+            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated)), true);
         a.kind := 'lost';
-        FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept) LOOP
+        FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated) LOOP
             a.n := number;
             RETURN NEXT a;
         END LOOP;
@@ -154,21 +159,25 @@ BEGIN
     END LOOP;
 
     FOR line IN
-        SELECT * FROM unnest(endings) AS v WHERE v.n = ANY (kept) ORDER BY n
+        SELECT * FROM unnest(endings) AS v WHERE v.n = ANY (kept || repeated) ORDER BY n
     LOOP
         -- nothing moves while another heads the line already, as after a replay
-        CONTINUE WHEN EXISTS (
-            SELECT FROM delivery AS d
-            WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
-                AND d.state IN ('due', 'leased'));
         SELECT d.* INTO successor FROM delivery AS d
         WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
-            AND d.state IN ('waiting', 'due', 'leased') AND d.state = 'waiting'
-        ORDER BY d.message LIMIT 1;
-        CONTINUE WHEN NOT FOUND;
-        UPDATE delivery SET state = CASE WHEN line.lease = 0 THEN 'due' ELSE 'leased' END,
-            due_at = CASE WHEN line.lease = 0 THEN line.now ELSE line.until END, lease = line.lease
-        WHERE message = successor.message AND endpoint = successor.endpoint;
+            AND d.state IN ('due', 'leased')
+        ORDER BY d.lease = line.lease DESC LIMIT 1;
+        IF FOUND THEN
+            CONTINUE WHEN line.n <> ALL (repeated) OR successor.lease <> line.lease;
+        ELSE
+            SELECT d.* INTO successor FROM delivery AS d
+            WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
+                AND d.state IN ('waiting', 'due', 'leased') AND d.state = 'waiting'
+            ORDER BY d.message LIMIT 1;
+            CONTINUE WHEN NOT FOUND;
+            UPDATE delivery SET state = CASE WHEN line.lease = 0 THEN 'due' ELSE 'leased' END,
+                due_at = CASE WHEN line.lease = 0 THEN line.now ELSE line.until END, lease = line.lease
+            WHERE message = successor.message AND endpoint = successor.endpoint;
+        END IF;
         RETURN QUERY SELECT
             'promoted', line.n, NULL::text, 0::bigint, e.updated_at, NULL::bigint, NULL::bigint, NULL::bytea,
             NULL::bytea, d.message, d.endpoint, d.app, d.state, d.due_at, d.lease, d.attempts, d.step, d.order_key,
@@ -311,7 +320,7 @@ BEGIN
     IF ordered THEN
         -- only the head of a line can be due: the others go behind what is pending, and behind each other
         FOR hit IN
-            SELECT v.place, v.n, v.endpoint FROM (
+            SELECT v.place, v.n, v.endpoint, v.message FROM (
                 SELECT u.*, u.ordinality AS place,
                     row_number() OVER (PARTITION BY u.endpoint, u.order_key ORDER BY u.ordinality) AS nth
                 FROM unnest(deliveries) WITH ORDINALITY AS u
@@ -322,6 +331,9 @@ BEGIN
                 WHERE d.endpoint = v.endpoint AND d.order_key = v.order_key AND d.order_key IS NOT NULL
                     AND d.state IN ('waiting', 'due', 'leased') AND d.message <> v.message)
         LOOP
+            CONTINUE WHEN again AND EXISTS (
+                SELECT FROM delivery AS d
+                WHERE d.message = hit.message AND d.endpoint = hit.endpoint AND d.state <> 'waiting');
             waiting := waiting || hit.place;
             a := NULL;
             a.kind := 'waiting'; a.n := hit.n; a.a := hit.endpoint;
@@ -346,7 +358,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION {claim}(claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
+CREATE FUNCTION {claim}(again boolean, claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     c record;
@@ -359,6 +371,11 @@ DECLARE
     a answer;
 BEGIN
     FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
+        IF again THEN
+            -- what an earlier commit of it may have leased
+            UPDATE delivery SET state = 'due', due_at = c.now, lease = 0
+            WHERE endpoint = c.endpoint AND due_at = c.until AND lease = c.lease AND state = 'leased';
+        END IF;
         room := c.most;
         later := 0;
         SELECT * INTO h FROM health WHERE endpoint = c.endpoint;

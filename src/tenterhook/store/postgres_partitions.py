@@ -9,15 +9,14 @@ Whatever locks a whole table gives up soon if it is in use, and is tried again a
 
 import logging
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
-
-import asyncpg
 
 from tenterhook import ids
 from tenterhook.clock import DAY, SECOND
 from tenterhook.store.base import Swept
 from tenterhook.store.lines import PENDING_STATES
-from tenterhook.store.postgres_run import Connection, run
+from tenterhook.store.postgres_run import BUSY, IN_THE_WAY, THERE_ALREADY, Connection, run
 from tenterhook.store.sql import Verb, change, select_one
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ GRACE = 2 * DAY
 DAYS_AHEAD = 3
 _ONE_AT_A_TIME = 0x7E27E2_0002
 _PATIENCE = "200ms"
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 # names and bounds
@@ -66,11 +64,21 @@ def bounds(table: str, day: int) -> tuple[str, str]:
 
 async def add_days(connection: Connection, now: int) -> None:
     """Make the parts of today and of the next days that are not there."""
+    days = range(day_of(now), day_of(now) + (DAYS_AHEAD + 1) * DAY, DAY)
+    await _add_all(connection, [(table, day) for day in days for table in PREFIXES])
+
+
+async def add_days_of(connection: Connection, table: str, made: Iterable[str]) -> None:
+    """Make the parts for rows with these ids, which are written next."""
+    days = {day_of(ids.instant_of(name)) for name in made if ids.is_id(name, PREFIXES[table])}
+    await _add_all(connection, [(table, day) for day in sorted(days)])
+
+
+async def _add_all(connection: Connection, wanted: Iterable[tuple[str, int]]) -> None:
     there = await parts(connection)
-    for day in range(day_of(now), day_of(now) + (DAYS_AHEAD + 1) * DAY, DAY):
-        for table in PREFIXES:
-            if part(table, day) not in there:
-                await _add(connection, table, day)
+    for table, day in wanted:
+        if part(table, day) not in there:
+            await _add(connection, table, day)
 
 
 async def parts(connection: Connection) -> set[str]:
@@ -93,11 +101,11 @@ async def _add(connection: Connection, table: str, day: int) -> None:
             await connection.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
             )
-    except asyncpg.DuplicateTableError:
+    except THERE_ALREADY:
         return  # another node was faster
-    except asyncpg.CheckViolationError:
+    except IN_THE_WAY:
         log.warning("%s_rest holds rows of the day of %s: they stay there", table, name)
-    except _BUSY:
+    except BUSY:
         log.info("the table %s is in use: %s is made later", table, name)
 
 
@@ -157,7 +165,7 @@ async def _drop(connection: Connection, day: int) -> bool:
                 raise _Pending
     except _Pending:
         return False
-    except _BUSY:
+    except BUSY:
         log.info("the history is in use: the day of %s is dropped later", part("message", day))
         return False
     return True

@@ -1,9 +1,10 @@
 """The schema of both databases, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
+encrypted. `answered` is where SQLite keeps the answers of committed batches; `idempotency` has those of other requests,
+and on PostgreSQL all. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
 small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
-acceptance to success never enters `delivery_lapse`.
+acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
 
 `sweep` remembers how far the payloads of an application have been removed; `retired` are the applications that are gone
 while something that happened in them is still there.
@@ -82,6 +83,8 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX token_app ON token (app, id);
         CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
+        CREATE TABLE integration (id TEXT PRIMARY KEY, app TEXT NOT NULL, token TEXT, document BLOB NOT NULL) WITHOUT ROWID;
+        CREATE UNIQUE INDEX integration_app ON integration (app, id);
         CREATE TABLE idempotency (
             key BLOB PRIMARY KEY, body_hash BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
             expires_at INTEGER NOT NULL
@@ -94,6 +97,8 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
         CREATE INDEX task_ended ON task (updated_at) WHERE due_at IS NULL;
+        CREATE TABLE copying (name TEXT PRIMARY KEY, source TEXT NOT NULL, copied INTEGER NOT NULL, after BLOB)
+            WITHOUT ROWID;
         CREATE TABLE sweep (app TEXT PRIMARY KEY, messages TEXT NOT NULL, received TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE retired (app TEXT PRIMARY KEY) WITHOUT ROWID;
         """,
@@ -124,6 +129,14 @@ MIGRATIONS = [
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
         CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
+        CREATE TABLE answered (
+            id INTEGER PRIMARY KEY, key BLOB NOT NULL, body_hash BLOB NOT NULL, status INTEGER NOT NULL,
+            answer BLOB NOT NULL, expires_at INTEGER NOT NULL
+        );
+        CREATE INDEX answered_expiry ON answered (expires_at);
+        CREATE TABLE answered_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE answered_upto (id INTEGER NOT NULL);
+        INSERT INTO answered_upto VALUES (0);
         """,
         postgres="""
         CREATE TABLE message (

@@ -14,9 +14,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
-from tenterhook.store import batch, history
-from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store import batch, history, sqlite_answers
+from tenterhook.store.base import Counts, Done, Hint, Remembered, Store, Swept, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
+from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
 from tenterhook.store.sqlite_run import run
@@ -92,8 +93,11 @@ def _counts(db: DB) -> Counts:
     return Counts(*db.execute(_COUNTS).fetchone())
 
 
-def _lock(path: Path) -> int:
-    """One server per file: two would deliver everything twice. The lock ends with the process, however that ends."""
+def claim_file(path: Path) -> int:
+    """One server per file: two would deliver everything twice. The lock ends with the process, however that ends.
+
+    Returns the handle that keeps it. Raises StoreUnavailable, OSError.
+    """
     handle = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,20 +133,22 @@ class SqliteStore(SharedVerbs):
         """Open or create the file and bring its schema up to date.
 
         `exclusive` claims it for a server. `inline` runs everything on the caller's thread (for simulations). Raises
-        SchemaMismatch, StoreUnavailable.
+        SchemaMismatch, StoreUnavailable; that also while a copy into it is not complete.
         """
         path = Path(path)
         with ExitStack() as undo:
             try:
                 lock = None
                 if exclusive:
-                    lock = _lock(path)
+                    lock = claim_file(path)
                     undo.callback(os.close, lock)
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 store = cls(path, vault, synchronous, inline)
                 undo.callback(store._db.close)
                 store._lock = lock
                 migrate(store._db)
+                run(store._db, refuse_unfinished())
+                sqlite_answers.prepare(store._db)
                 if exclusive and not inline:
                     store._checkpoint_beside()
             except (sqlite3.Error, OSError) as error:
@@ -207,6 +213,14 @@ class SqliteStore(SharedVerbs):
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
         return await self._transaction(batch.commit, work)
+
+    async def recall(self, key: bytes, now: int) -> Remembered | None:
+        """By the writer: only its connection knows what was answered lately."""
+        return await self._transaction(sqlite_answers.recall, key, now)
+
+    async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
+        answers = await self._transaction(sqlite_answers.prune, now, limit)
+        return answers + await super().prune(now, rejections_kept, limit)
 
     async def recover(self, now: int) -> int:
         return await self._write(history.recover, now)

@@ -11,6 +11,7 @@ from tenterhook.model import (
     Endpoint,
     EventType,
     Health,
+    Integration,
     Message,
     Received,
     Source,
@@ -18,7 +19,7 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
-from tenterhook.store import erasure, history, objects, retention, search, statistics, tasks
+from tenterhook.store import erasure, history, integrations, objects, retention, search, statistics, tasks
 from tenterhook.store.base import (
     Accept,
     Advanced,
@@ -26,6 +27,7 @@ from tenterhook.store.base import (
     Cursor,
     Cutoff,
     DeliveryCounts,
+    DeliveryFilter,
     Found,
     Lapsing,
     Loaded,
@@ -111,6 +113,9 @@ class SharedVerbs:
     async def save_event_type(self, event_type: EventType) -> None:
         await self._write(objects.save_event_type, event_type)
 
+    async def save_event_types(self, event_types: Sequence[EventType], remember: Remember | None = None) -> None:
+        await self._write(objects.save_event_types, event_types, remember)
+
     async def delete_event_type(self, name: str) -> None:
         await self._write(objects.delete_event_type, name)
 
@@ -160,6 +165,11 @@ class SharedVerbs:
 
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         return await self._read(history.list_deliveries, app, message)
+
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        return await self._read(search.search_deliveries, app, endpoint, cursor, wanted)
 
     async def request_attempt(
         self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
@@ -262,3 +272,22 @@ class SharedVerbs:
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
+
+    async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
+        assert integration.app == app
+        await self._write(integrations.create_integration, integration, remember)
+
+    async def save_integration(self, app: str, integration: Integration) -> None:
+        await self._write(integrations.save_integration, app, integration)
+
+    async def delete_integration(self, app: str, integration: str) -> None:
+        await self._write(integrations.delete_integration, app, integration)
+
+    async def get_integration(self, app: str, integration: str) -> Integration | None:
+        return await self._read(integrations.get_integration, app, integration)
+
+    async def list_integrations(self, app: str, cursor: Cursor) -> list[Integration]:
+        return await self._read(integrations.list_integrations, app, cursor)
+
+    async def rotate_key(self, app: str, integration: str, key: Token, token_hash: bytes) -> None:
+        await self._write(integrations.rotate_key, app, integration, key, token_hash)

@@ -1,0 +1,235 @@
+"""What two nodes share of an endpoint: its order, its rate, its breaker, its state, its configuration."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from bench.load import until
+from bench.peer import request
+from bench.postgres import PostgresServer
+
+from tests.faults.nodes import Node, Nodes
+from tests.faults.traffic import database, none_pending
+from tests.receiver import OK, Peer, Receiver, answering, receiving, tick
+
+QUICK = 5
+SETTINGS = {"breaker_failures": "4", "breaker_open": "1s", "breaker_open_cap": "1s"}
+FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+OPENED = "SELECT opened FROM health WHERE endpoint = $1"
+GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def shared(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Nodes]]:
+    """A database and two nodes on it, which no test breaks."""
+
+    async def begin() -> tuple[str, Nodes]:
+        connection = await asyncpg.connect(server.url())
+        await connection.execute("CREATE DATABASE sharing TEMPLATE template0 ENCODING 'UTF8'")
+        await connection.close()
+        nodes = Nodes(server.url("sharing"), tmp_path_factory.mktemp("sharing"))
+        await nodes.start(2, **SETTINGS)
+        return server.url("sharing"), nodes
+
+    url, nodes = asyncio.run(begin())
+    yield url, nodes
+    for node in nodes.all:
+        node.kill()
+    print(nodes.last_words())
+
+
+@pytest.fixture
+def url(shared: tuple[str, Nodes]) -> str:
+    return shared[0]
+
+
+@pytest.fixture
+def pair(shared: tuple[str, Nodes]) -> tuple[Node, Node]:
+    one, other = shared[1].all
+    return one, other
+
+
+class Watched(Receiver):
+    """A receiver that can hold its answers back, and knows when requests came and how many were under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = OK
+        self.open = asyncio.Event()
+        self.open.set()
+        self.instants: list[float] = []
+        self.bodies: list[bytes] = []
+        self.under_way = self.most = 0
+
+    async def serve(self, peer: Peer) -> None:
+        while True:
+            _, body = await peer.request()
+            self.instants.append(time.monotonic())
+            self.bodies.append(body)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            try:
+                await self.open.wait()
+                peer.send(self.answer)
+            finally:
+                self.under_way -= 1
+
+    async def count(self, count: int, seconds: float = QUICK) -> None:
+        """Wait for so many requests."""
+        await until(lambda: len(self.bodies) >= count, seconds, f"request {count}")
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[Watched]:
+    watched = Watched()
+    async with receiving(watched.serve) as receiver:
+        watched.port = receiver.port
+        yield watched
+
+
+async def test_order_holds_whichever_node_accepts(pair: tuple[Node, Node]) -> None:
+    """The next message of a line is accepted elsewhere a moment later: clocks must not put it first."""
+    async with watching() as receiver:
+        receiver.open.clear()
+        app, _ = await pair[0].app({"url": receiver.url(), "ordered": True})
+        await pair[1].message(app)
+        accepted = [await pair[n % 2].message(app, payload={"n": n}) for n in range(60)]
+        assert accepted == sorted(accepted)
+        receiver.open.set()
+        await receiver.count(61)
+        assert receiver.bodies[1:] == [b'{"n": %d}' % n for n in range(60)]
+
+
+async def test_the_rate_is_that_of_all_nodes(pair: tuple[Node, Node], url: str) -> None:
+    """With a rate each they would send twice as many; a busy machine sends some of them late."""
+    rate, count = 20, 50
+    async with watching() as receiver:
+        app, _ = await pair[0].app({"url": receiver.url(), "throttleRate": rate})
+        begun = time.monotonic()
+        await asyncio.gather(*(pair[n % 2].message(app) for n in range(count)))
+        await receiver.count(count, 2 * count / rate)
+        took = receiver.instants[-1] - begun
+        windows = [b - a for a, b in zip(receiver.instants, receiver.instants[rate + 1 :])]
+        assert min(windows) > 0.7, f"{rate + 2} requests in {min(windows)} s"
+        assert (count - 1) / rate - 0.2 < took < 2 * (count - 1) / rate
+
+
+async def test_nodes_open_the_breaker_together_and_probe_one_at_a_time(pair: tuple[Node, Node], url: str) -> None:
+    async with watching() as receiver, database(url) as db:
+        receiver.answer = FAILED
+        app, (endpoint,) = await pair[0].app({"url": receiver.url(), "concurrency": 2})
+
+        async def opened(times: int) -> None:
+            async with asyncio.timeout(2 * QUICK):
+                while ((await db.fetchval(OPENED, endpoint)) or 0) < times:
+                    await tick(0.01)
+
+        await asyncio.gather(*(pair[n % 2].message(app) for n in range(30)))
+        await opened(1)
+        # four failures open it; each node has two at a time, and hears of it a moment later
+        assert 4 <= len(receiver.bodies) <= 12
+        await opened(2)
+        before, receiver.most = len(receiver.bodies), 0
+        receiver.open.clear()
+        await receiver.count(before + 1)
+        # a second probe would come now, with so much that is due
+        await tick(0.3)
+        assert receiver.most == 1
+        receiver.open.set()
+        await receiver.count(before + 2)
+        assert receiver.instants[before + 1] - receiver.instants[before] > 1
+        receiver.answer = OK
+        await none_pending(db, app=app)
+
+
+async def test_a_manual_attempt_goes_through_an_open_breaker(pair: tuple[Node, Node], url: str) -> None:
+    async with watching() as receiver, database(url) as db:
+        receiver.answer = FAILED
+        schedule = {"retrySchedule": [600]}
+        app, (endpoint,) = await pair[0].app({"url": receiver.url(), **schedule})
+        await asyncio.gather(*(pair[n % 2].message(app) for n in range(8)))
+        await receiver.count(8)
+        await db.execute("UPDATE health SET open_until = open_until + 600000000 WHERE endpoint = $1", endpoint)
+        await db.execute("SELECT pg_notify('tenterhook', 'health ' || $1)", endpoint)
+        receiver.answer = OK
+        message = await db.fetchval("SELECT message FROM delivery WHERE endpoint = $1 LIMIT 1", endpoint)
+        await pair[1].call("POST", f"/app/{app}/msg/{message}/endpoint/{endpoint}/resend", {})
+        await receiver.count(9)
+
+
+async def test_what_one_node_disables_the_other_leaves_alone(pair: tuple[Node, Node], url: str) -> None:
+    async with watching() as receiver, database(url) as db:
+        app, (endpoint,) = await pair[0].app({"url": receiver.url(), "concurrency": 1})
+        receiver.open.clear()
+        # each node sends one and has others in memory
+        await asyncio.gather(*(pair[n % 2].message(app) for n in range(20)))
+        await receiver.count(2)
+        receiver.answer = GONE
+        receiver.open.set()
+        async with asyncio.timeout(QUICK):
+            while not await db.fetchval("SELECT disabled FROM endpoint WHERE id = $1", endpoint):
+                await tick(0.005)
+        await asyncio.gather(*(node.message(app) for node in pair))
+        assert len(receiver.bodies) <= 4
+        before, receiver.answer = len(receiver.bodies), OK
+        await pair[1].call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"disabled": False})
+        await asyncio.gather(*(node.message(app) for node in pair))
+        # all but those whose attempts were answered 410 before go on at once; these wait for their retry
+        await receiver.count(22, QUICK)
+        assert before <= 4
+        await none_pending(db, app=app)
+
+
+async def test_a_changed_url_counts_from_the_next_attempt(pair: tuple[Node, Node]) -> None:
+    async with watching() as old, answering(OK) as new:
+        app, (endpoint,) = await pair[0].app({"url": old.url(), "concurrency": 1})
+        old.open.clear()
+        for _ in range(5):
+            await pair[1].message(app)
+        await old.count(1)
+        await pair[0].call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"url": new.url()})
+        old.open.set()
+        await until(lambda: len(new.requests) >= 4, QUICK, "the attempts at the new URL")
+        assert len(old.bodies) == 1
+
+
+async def test_a_new_endpoint_gets_what_another_node_accepts_next(pair: tuple[Node, Node]) -> None:
+    async with answering(OK) as receiver:
+        app, _ = await pair[0].app()
+        for n in range(5):
+            await pair[1].message(app)
+            await pair[0].call("POST", f"/app/{app}/endpoint", {"url": receiver.url(f"/{n}")})
+        await pair[1].message(app)
+        await until(lambda: len(receiver.requests) == 4 + 3 + 2 + 1 + 5, QUICK, "every delivery")
+
+
+async def test_a_changed_secret_of_a_source_counts_everywhere(pair: tuple[Node, Node]) -> None:
+    app, _ = await pair[0].app()
+    made = await pair[0].call(
+        "POST", f"/app/{app}/source", {"name": "github", "provider": "github", "secrets": ["old secret"]}
+    )
+    path = f"/in/{made['url'].rpartition('/')[2]}"
+    assert await signed(pair[1], path, "old secret") == 200
+    await pair[0].call("PATCH", f"/app/{app}/source/{made['id']}", {"secrets": ["new secret"]})
+    await pair[1].message(app)  # for which it learns what is new of the application
+    assert await signed(pair[1], path, "old secret") == 401
+    assert await signed(pair[1], path, "new secret") == 200
+    await pair[0].call("DELETE", f"/app/{app}/source/{made['id']}")
+    assert await signed(pair[1], path, "new secret") == 404
+
+
+async def signed(node: Node, path: str, secret: str) -> int:
+    """The status that a webhook of GitHub's gets."""
+    body = b'{"action":"opened"}'
+    fields = {
+        "content-type": "application/json",
+        "x-github-event": "issues",
+        "x-github-delivery": hashlib.sha256(secret.encode() + path.encode()).hexdigest(),
+        "x-hub-signature-256": "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(),
+    }
+    return (await node._ask(request("POST", path, fields, body), QUICK)).status
