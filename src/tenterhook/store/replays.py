@@ -5,7 +5,6 @@ nobody heads steps forward.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -164,13 +163,20 @@ def _begin_again(endpoint: str, messages: list[str], state: State, due_at: int |
 
 
 def _step_forward(endpoint: str, lines: list[str], now: int) -> Verb[None]:
-    """Of each line that has no head the first becomes due."""
-    mine: list[Any] = [endpoint, *lines]
-    of_lines = f"endpoint = ? AND order_key IN ({listed(len(lines))}) AND {LINES_PENDING}"
-    headed = f"SELECT order_key FROM delivery WHERE {of_lines} AND state IN ('due', 'leased')"
-    first = (
-        f"SELECT min(message) FROM delivery WHERE {of_lines} AND state = 'waiting' AND order_key NOT IN ({headed})"
-        " GROUP BY order_key"
+    """Of each line that has no head the first becomes due. One that has a head may be long, and is not read."""
+    of_lines = f"SELECT order_key, min(message) FROM delivery WHERE endpoint = ? AND {LINES_PENDING} AND order_key IN"
+    headed = yield from select(
+        f"{of_lines} ({listed(len(lines))}) AND state IN ('due', 'leased') GROUP BY order_key", endpoint, *lines
     )
-    text = f"UPDATE delivery SET state = 'due', due_at = ? WHERE endpoint = ? AND state = 'waiting' AND message IN ({first})"
-    yield from change(text, now, endpoint, *mine, *mine)
+    resting = sorted(set(lines) - {line for line, _ in headed})
+    if not resting:
+        return
+    first = yield from select(
+        f"{of_lines} ({listed(len(resting))}) AND state = 'waiting' GROUP BY order_key", endpoint, *resting
+    )
+    if first:
+        messages = [message for _, message in first]
+        text = (
+            f"UPDATE delivery SET state = 'due', due_at = ? WHERE endpoint = ? AND message IN ({listed(len(messages))})"
+        )
+        yield from change(text, now, endpoint, *messages)
