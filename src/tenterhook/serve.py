@@ -169,7 +169,7 @@ class Node:
                 self.catalog.forget_all()
                 self.api.auth.forget()
                 self.tasks.wake()
-                self._follow(self.worker.refresh())
+                self._follow(self.worker.hear_of_all())
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(_best_effort(work))

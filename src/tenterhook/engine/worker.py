@@ -173,6 +173,12 @@ class Worker:
         self._pump(lane)
         self._schedule(endpoint)
 
+    async def hear_of_all(self) -> None:
+        """Something may have been missed: ask what is pending, and what became of endpoints whose deliveries are in memory."""
+        await self.refresh()
+        for endpoint in [key for key, lane in self._lanes.items() if lane.queue]:
+            await self.hear_of(endpoint)
+
     def dismiss(self, endpoint: str) -> None:
         """Forget a deleted endpoint."""
         lane = self._lanes.pop(endpoint, None)

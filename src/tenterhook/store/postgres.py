@@ -89,7 +89,8 @@ class PostgresStore(SharedVerbs):
         self._one_at_a_time = asyncio.Lock()
         self._durable: dict[str, str] = {}
         self._ear: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
+        self._stir = asyncio.Event()  # the listener must look up
+        self._closing = False
 
     @classmethod
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
@@ -143,7 +144,8 @@ class PostgresStore(SharedVerbs):
         return connection
 
     async def close(self) -> None:
-        self._closing.set()
+        self._closing = True
+        self._stir.set()
         if self._ear is not None:
             await self._ear
         if self._committing is not None:
@@ -261,19 +263,24 @@ class PostgresStore(SharedVerbs):
 
     async def _listen(self, hear: Callable[[Hint], None]) -> None:
         wait = _FIRST_WAIT
-        while not self._closing.is_set():
+        while not self._closing:
             with suppress(Exception):
                 connection = await self._connect({})
                 try:
-                    await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
+                    connection.add_termination_listener(lambda _: self._stir.set())
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
-                    while not await until(self._closing, _HEARTBEAT):
-                        await self._read_clock(connection)
+                    while not (self._closing or connection.is_closed()):
+                        if not await until(self._stir, _HEARTBEAT):
+                            await self._read_clock(connection)
                 finally:
                     await _hang_up(connection)
-            await until(self._closing, wait)
-            wait = min(2 * wait, SECOND)
+            if not self._closing:
+                self._stir.clear()
+                await until(self._stir, wait)
+                wait = min(2 * wait, SECOND)
 
 
 _PENDING = """
