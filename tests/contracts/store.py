@@ -32,7 +32,7 @@ from tenterhook.model import (
     Token,
     Trigger,
 )
-from tenterhook.store.base import Accept, Accepted, Claim, Cursor, Page, Remember, Settled, Settlement, Store
+from tenterhook.store.base import Accept, Accepted, Claim, Cursor, NextDue, Page, Remember, Settled, Settlement, Store
 
 NOW = 1_800_000_000 * SECOND
 LEASE = 60 * SECOND
@@ -334,7 +334,7 @@ class StoreContract:
         )
         assert await store.recover(NOW) == (0 if store.shared else 1)
         due = NOW + LEASE if store.shared else NOW
-        assert await store.next_dues(None, 10) == [(endpoint.id, due)]
+        assert await store.next_dues(None, 10) == [NextDue(endpoint.id, due, NOW)]
         (claimed,) = (await self.claim(store, endpoint, now=due)).claimed
         assert claimed.expired
 
@@ -345,8 +345,8 @@ class StoreContract:
         message = new_message(app)
         await self.accept(store, message, *(new_delivery(message, e, due_at=NOW + n) for n, e in enumerate(endpoints)))
         first = await store.next_dues(None, 3)
-        rest = await store.next_dues(first[-1][0], 3)
-        assert first + rest == [(e.id, NOW + n) for n, e in enumerate(endpoints)]
+        rest = await store.next_dues(first[-1].endpoint, 3)
+        assert first + rest == [NextDue(e.id, NOW + n, NOW) for n, e in enumerate(endpoints)]
 
     async def test_a_recovered_delivery_is_claimed_once_as_expired_and_its_old_lease_is_worth_nothing(
         self, store: Store, app: Application, endpoint: Endpoint

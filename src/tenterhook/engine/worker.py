@@ -130,21 +130,32 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Ask the database which endpoints have something pending: at the start, and for what other nodes left."""
+        """Ask the database which endpoints have something pending: at the start, and for what other nodes left.
+
+        One that was changed elsewhere is loaded anew: the hint may have been lost, and a lane that is taken for switched
+        off would never claim.
+        """
+        if not self._send:
+            return
         after: str | None = None
         while True:
             page = await self._store.next_dues(after, _DUES_PER_PAGE)
-            for endpoint, due_at in page:
-                self.note_due(endpoint, due_at)
-                self._schedule(endpoint)
+            for found in page:
+                lane = self._lanes.get(found.endpoint)
+                if lane is not None and lane.endpoint.updated_at != found.changed_at:
+                    await self._load(found.endpoint)
+                self.note_due(found.endpoint, found.due_at)
+                self._schedule(found.endpoint)
             if len(page) < _DUES_PER_PAGE:
                 return
-            after = page[-1][0]
+            after = page[-1].endpoint
 
     # what the hub tells
 
     def adopt(self, endpoint: Endpoint, health: Health) -> None:
         """Know an endpoint, or that it has changed; its health is taken only for one not known yet."""
+        if not self._send:
+            return
         lane = self._lanes.get(endpoint.id)
         if lane is None:
             self._lanes[endpoint.id] = Lane(endpoint, health, self._policy, self._store.shared)

@@ -159,6 +159,15 @@ class Page(Struct, frozen=True):
     health: Health | None = None
 
 
+class NextDue(Struct, frozen=True):
+    """When the earliest pending delivery of an endpoint is due; `changed_at` is when the endpoint was changed last, None if it
+    is gone."""
+
+    endpoint: str
+    due_at: int
+    changed_at: int | None
+
+
 class Lapsing(Struct, frozen=True):
     """A delivery whose lifetime is over, and what is to be told of it.
 
@@ -340,8 +349,8 @@ class Store(Protocol):
         A shared store does nothing: the leases are those of others, and end by themselves.
         """
 
-    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
-        """Endpoints with pending deliveries behind endpoint id `after`, each with its earliest `due_at`."""
+    async def next_dues(self, after: str | None, limit: int) -> list[NextDue]:
+        """Endpoints with pending deliveries behind endpoint id `after`, by id."""
 
     async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
         """Up to `limit` unleased deliveries whose lifetime is over."""

@@ -11,7 +11,7 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import DeliveryInFlight, MissingPayload, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Cursor, Lapsing, Settlement
+from tenterhook.store.base import Accept, Cursor, Lapsing, NextDue, Settlement
 from tenterhook.store.lines import is_occupied, promote
 from tenterhook.store.lists import Where, page
 from tenterhook.store.notices import announce, lines_of
@@ -207,14 +207,15 @@ _NEXT_DUES = """
         SELECT (SELECT min(d.endpoint) FROM delivery AS d WHERE d.endpoint > behind.endpoint AND d.due_at IS NOT NULL)
         FROM behind WHERE behind.endpoint IS NOT NULL
     )
-    SELECT endpoint, (SELECT min(d.due_at) FROM delivery AS d WHERE d.endpoint = behind.endpoint AND d.due_at IS NOT NULL)
+    SELECT endpoint, (SELECT min(d.due_at) FROM delivery AS d WHERE d.endpoint = behind.endpoint AND d.due_at IS NOT NULL),
+        (SELECT e.updated_at FROM endpoint AS e WHERE e.id = behind.endpoint)
     FROM behind WHERE endpoint IS NOT NULL LIMIT ?
 """
 
 
-def next_dues(after: str | None, limit: int) -> Verb[list[tuple[str, int]]]:
+def next_dues(after: str | None, limit: int) -> Verb[list[NextDue]]:
     """Steps from endpoint to endpoint through the index: the cost does not grow with the deliveries behind each."""
-    return [(row[0], row[1]) for row in (yield from select(_NEXT_DUES, after or "", limit))]
+    return [NextDue(*row) for row in (yield from select(_NEXT_DUES, after or "", limit))]
 
 
 # attempts

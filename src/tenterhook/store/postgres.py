@@ -272,7 +272,7 @@ class PostgresStore(SharedVerbs):
                         await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
-                    while not (self._closing or connection.is_closed()):
+                    while not connection.is_closed() and not self._closing:
                         if not await until(self._stir, _HEARTBEAT):
                             await self._read_clock(connection)
                 finally:

@@ -33,6 +33,7 @@ from tenterhook.store.base import (
     Lapsing,
     Loaded,
     MessageFilter,
+    NextDue,
     Remember,
     Remembered,
     Swept,
@@ -57,7 +58,7 @@ class SharedVerbs:
         """Run a verb in one transaction, kept when it returns and undone when it raises. Raises StoreUnavailable."""
         raise NotImplementedError
 
-    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
+    async def next_dues(self, after: str | None, limit: int) -> list[NextDue]:
         return await self._read(history.next_dues, after, limit)
 
     async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
