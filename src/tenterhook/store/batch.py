@@ -37,8 +37,8 @@ def commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers) -> li
 
 def _commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers, careful: bool) -> list[Done]:
     done: dict[int, Done] = {}
-    _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
-    accepts = [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done)]
+    repeated = _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
+    accepts = [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done, repeated)]
     _accept(db, accepts, answers, done)
     for n, w in enumerate(work):
         if isinstance(w, Claim):
@@ -46,12 +46,12 @@ def _commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers, care
     return [done[n] for n in range(len(work))]
 
 
-def _is_given(n: int, a: Accept, done: dict[int, Done]) -> bool:
-    """Whether the settlement that this goes with, if it goes with one, has been kept."""
+def _is_given(n: int, a: Accept, done: dict[int, Done], repeated: set[int]) -> bool:
+    """Whether the settlement that this goes with, if it goes with one, has been kept, and not before already."""
     settled = None if a.given is None else done[a.given]
-    if not isinstance(settled, Settled) or settled.kept:
+    if not isinstance(settled, Settled) or (settled.kept and a.given not in repeated):
         return True
-    done[n] = Accepted(None)
+    done[n] = Accepted(a.message.id if settled.kept and a.message is not None else None)
     return False
 
 
@@ -76,9 +76,12 @@ def _settle_row(s: Settlement) -> Row:
     )  # fmt: skip
 
 
-def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: dict[int, Done], careful: bool) -> None:
+def _settle(
+    db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: dict[int, Done], careful: bool
+) -> set[int]:
+    """The places of those that an earlier commit has written."""
     if not items:
-        return
+        return set()
     # one that is there already was written by a commit whose answer was lost: writing it again changes nothing
     attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
     insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
@@ -96,6 +99,7 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
         ended = s.delivery.order_key is not None and s.delivery.due_at is None
         promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
         done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
+    return {n for n, s in items if id(s) in repeated}
 
 
 def _is_written(db: sqlite3.Connection, s: Settlement) -> bool:

@@ -121,9 +121,9 @@ BEGIN
         JOIN delivery AS d ON d.message = v.message AND d.endpoint = v.endpoint
         WHERE v.n <> ALL (kept) AND d.state = v.state AND d.due_at IS NOT DISTINCT FROM v.due_at
             AND d.lease = v.new_lease AND d.attempts = v.attempts;
-        -- the accepts of this batch that go with one of these are left out
+        -- the accepts of this batch that go with one of these are left out: where it is a repeat, they are there
         PERFORM set_config('tenterhook.lost', (
-            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated)), true);
+            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept)), true);
         a.kind := 'lost';
         FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated) LOOP
             a.n := number;
