@@ -20,7 +20,21 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import comparison, growth, inbound, isolation, kill, latency, memory, nodes, report, throughput
+from bench import (
+    api,
+    comparison,
+    growth,
+    inbound,
+    isolation,
+    kill,
+    latency,
+    listing,
+    memory,
+    nodes,
+    report,
+    retention,
+    throughput,
+)
 from bench.databases import KINDS, Bench
 from bench.harness import ROOT, Failed, disk, filesystem
 
@@ -36,9 +50,13 @@ class Scenario(NamedTuple):
 SCENARIOS: dict[str, Scenario] = {
     "throughput": Scenario(throughput.run),
     "latency": Scenario(latency.run),
+    "api": Scenario(api.run),
+    "wide": Scenario(api.wide),
     "inbound": Scenario(inbound.run),
     "isolation": Scenario(isolation.run),
     "growth": Scenario(growth.run, longest=1_800),
+    "listing": Scenario(listing.run, longest=1_800),
+    "retention": Scenario(retention.run, longest=1_800),
     "memory": Scenario(memory.run, longest=600),
     "kill": Scenario(kill.run, longest=600),
     "nodes": Scenario(nodes.run, kinds=("postgres",)),

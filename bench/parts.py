@@ -88,8 +88,9 @@ async def accept() -> None:
             stats, given.policy(), Limits(),
         )  # fmt: skip
         api = Api(
-            hub, node.registry, node.store, node.clock, given.admin_token, lambda: True, node.metrics, given.max_payload
-        )
+            hub, node.registry, node.tasks, node.store, node.clock, given.admin_token, lambda: True, node.metrics,
+            given.max_payload,
+        )  # fmt: skip
         app = await node.registry.create_application(name="bench")
         await node.registry.create_endpoint(app.id, kind="webhook", url=URL)
         sock = listen("127.0.0.1", 0)

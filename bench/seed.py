@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.harness import Database, environment
 from bench.load import PAYLOAD
@@ -36,6 +37,7 @@ from tenterhook.store import rows
 from tenterhook.store.base import Store
 
 APP = "app_benchseed"
+RARE = "rare.event"
 SOURCE_TOKEN = "benchmarkbenchmarkbenchmark00000"
 SOURCE_SECRET = "It's a Secret to Everybody"
 SIGNING = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -73,6 +75,30 @@ async def _application(store: Store, urls: Sequence[str]) -> list[str]:
     return [endpoint.id for endpoint in endpoints]
 
 
+async def seed_wide(database: Database, endpoints: int, matching: int, url: str) -> str:
+    """An application with many endpoints at one URL, of which `matching` want the event type of `load.publish`; one of
+    the others.
+    """
+    now, ids, given = SystemClock().now(), IdMaker(), load({}, environment(database), {})
+    store = await databases.open_store(given, exclusive=True)
+    await _application(store, [])
+    await store.close()
+    vault = databases.open_vault(given, database.folder / "bench.db")
+    every = endpoints // matching
+    made = [
+        Endpoint(
+            id=ids.new(PREFIXES["endpoint"], now), app=APP, url=url, secrets=(SIGNING,), created_at=now, updated_at=now,
+            event_types=("invoice.paid" if n % every == 0 else f"other.{n % every}",),
+        )
+        for n in range(endpoints)
+    ]  # fmt: skip
+    async with database.filling() as fill:
+        for n in range(0, endpoints, _AT_ONCE):
+            page = [rows.endpoint_row(endpoint, vault) for endpoint in made[n : n + _AT_ONCE]]
+            await fill("endpoint", f"id, app, uid, {rows.ENDPOINT}", page)
+    return made[1].id
+
+
 async def seed_source(database: Database, url: str) -> None:
     """A GitHub source whose webhooks go to one endpoint."""
     store = await _store(database)
@@ -90,11 +116,27 @@ async def seed_history(database: Database, delivered: int, retries: int, endpoin
     """`delivered` messages of the last `DAYS`, and `retries` that failed once and are due in the next 24 hours."""
     store = await _store(database)
     known = await _application(store, [f"http://127.0.0.1:8000/{n}" for n in range(endpoints)])
-    now = SystemClock().now()
-    for days in range(DAYS + 1):
-        await store.add_days(now - days * DAY)
+    await _past_days(store)
     await store.close()
     await _write(database, _history(known, delivered, retries))
+
+
+async def seed_rare(database: Database, messages: int, rare: int) -> str:
+    """Messages of the last 30 days to one endpoint, `rare` of them spread evenly: failed, of another event type, with a
+    channel and a tag. The endpoint's id."""
+    store = await _store(database)
+    (endpoint,) = await _application(store, ["http://127.0.0.1:8000/hook"])
+    await _past_days(store)
+    await store.close()
+    await _write(database, _rare(endpoint, messages, messages // rare))
+    return endpoint
+
+
+async def _past_days(store: Store) -> None:
+    """Where the history is kept in days, as if a server had run in them."""
+    now = SystemClock().now()
+    for days in range(31, 0, -1):
+        await store.add_days(now - days * DAY)
 
 
 async def seed_due(database: Database, deliveries: int, urls: Sequence[str]) -> None:
@@ -127,6 +169,15 @@ def _history(endpoints: list[str], delivered: int, retries: int) -> Iterator[Sto
             step=1 if failed else 0, created_at=created_at, expires_at=now + 4 * DAY,
         )  # fmt: skip
         yield Stored(message, [delivery], [attempt])
+
+
+def _rare(endpoint: str, count: int, every: int) -> Iterator[Stored]:
+    for n, stored in enumerate(_history([endpoint], count, 0)):
+        if n % every == every // 2:
+            message, (delivery,), (attempt,) = stored.message, stored.deliveries, stored.attempts
+            message = replace(message, event_type=RARE, channels=(RARE,), tags=(RARE,))
+            stored = Stored(message, [replace(delivery, state=State.FAILED)], [replace(attempt, outcome=_FAILED)])
+        yield stored
 
 
 def _backlog(endpoints: list[str], deliveries: int) -> Iterator[Stored]:

@@ -10,7 +10,8 @@ much the engine adds.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from statistics import median
 
 from rich.table import Table
@@ -29,54 +30,82 @@ PER_SECOND = {"postgres": 3_000}
 """A bar for the rate itself, by kind of database."""
 
 
-class Meter:
-    """Counts what arrives, and holds the publishers back while too much is under way."""
+Requests = Callable[[], bytes]
+"""Makes the next request."""
 
-    def __init__(self) -> None:
+
+class Flow:
+    """Publishers and a receiver around a server: counts what arrives, and holds publishers back while too much is under way.
+
+    `requests` may be exchanged while it runs.
+    """
+
+    def __init__(self, server: Server, database: Database, requests: Requests) -> None:
+        self.server, self.requests = server, requests
+        self._database = database
         self.sent = self.accepted = self.received = 0
-        self.room = asyncio.Event()
+        self.ending = False
+        self._room = asyncio.Event()
 
     def on_request(self, head: bytes, body: bytes) -> None:
         self.received += 1
-        self.room.set()
+        self._room.set()
 
-    async def publisher(self, client: Client, raw: bytes, end: float) -> None:
-        while time.perf_counter() < end:
+    async def publisher(self, client: Client) -> None:
+        while not self.ending:
             if self.sent - self.received >= UNDER_WAY:
-                self.room.clear()
-                await self.room.wait()
+                self._room.clear()
+                await self._room.wait()
                 continue
             self.sent += 1
-            status, answer = await client.send(raw)
+            status, answer = await client.send(self.requests())
             if status != 202:
                 raise RuntimeError(f"publishing answered {status}: {answer.decode()}")
             self.accepted += 1
 
+    async def measured(self, seconds: float) -> dict[str, float]:
+        """Messages per second end to end, and what a message costs whom."""
+        begun, received, before = time.perf_counter(), self.received, await self._used()
+        await asyncio.sleep(seconds)
+        wall, count, after = time.perf_counter() - begun, self.received - received, await self._used()
+        return {"per_second": count / wall} | {name: (after[name] - before[name]) / count for name in after}
+
+    async def _used(self) -> dict[str, float]:
+        """What has been used by the server, by this process (publisher and receiver), and by the database."""
+        own = time.process_time()
+        return {"cpu_us": self.server.cpu_seconds() * 1e6, "peer_cpu_us": own * 1e6} | await self._database.used()
+
+
+@asynccontextmanager
+async def flowing(database: Database) -> AsyncIterator[tuple[Flow, str]]:
+    """Messages flow through a server, which is warm, to one endpoint of an application (its id).
+
+    In the end everything accepted must have arrived.
+    """
+    flows: list[Flow] = []
+    sink, port = await listen(lambda: Receiver(lambda head, body: flows[0].on_request(head, body)))
+    async with running(database) as (server, rest):
+        app = await rest.app({"url": f"http://127.0.0.1:{port}/hook"})
+        raw = publish(app)
+        flow = Flow(server, database, lambda: raw)
+        flows.append(flow)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PUBLISHERS):
+                group.create_task(flow.publisher(rest.client))
+            await asyncio.sleep(WARM_UP)
+            try:
+                yield flow, app
+            finally:
+                flow.ending = True
+        await until(lambda: flow.received >= flow.accepted, 30, "the rest of the deliveries")
+    sink.close()
+
 
 async def pipeline(seconds: float, database: Database) -> dict[str, float]:
     """Messages per second end to end, and what a message costs whom."""
-    meter = Meter()
-    sink, port = await listen(lambda: Receiver(meter.on_request))
-    async with running(database) as (server, rest):
-        raw = publish(await rest.app({"url": f"http://127.0.0.1:{port}/hook"}))
-        end = time.perf_counter() + WARM_UP + seconds
-        async with asyncio.TaskGroup() as group:
-            for _ in range(PUBLISHERS):
-                group.create_task(meter.publisher(rest.client, raw, end))
-            await asyncio.sleep(WARM_UP)
-            begun, received, before = time.perf_counter(), meter.received, await _used(server, database)
-            await asyncio.sleep(end - begun)
-            wall, count, after = time.perf_counter() - begun, meter.received - received, await _used(server, database)
-        await until(lambda: meter.received >= meter.accepted, 30, "the rest of the deliveries")
-        found = {"per_second": count / wall, "peak_mib": server.peak_mib()}
-    sink.close()
-    return found | {name: (after[name] - before[name]) / count for name in after}
-
-
-async def _used(server: Server, database: Database) -> dict[str, float]:
-    """What has been used by the server, by this process (publisher and receiver), and by the database."""
-    own = time.process_time()
-    return {"cpu_us": server.cpu_seconds() * 1e6, "peer_cpu_us": own * 1e6} | await database.used()
+    async with flowing(database) as (flow, _):
+        found = await flow.measured(seconds)
+        return found | {"peak_mib": flow.server.peak_mib()}
 
 
 # the parts, each alone

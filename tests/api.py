@@ -1,7 +1,7 @@
 """The real server inside a test, called through ASGI: everything of ours is real, only what is sent goes to a recorder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
-from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result
+from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result, Task
 from tenterhook.observe import Instrument
 from tenterhook.registry import create_token
 from tenterhook.serve import Node
@@ -50,19 +50,37 @@ class Watch(Instrument):
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.tasks: list[Task] = []
         self._more = asyncio.Event()
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         self.attempts.append(attempt)
+        self.happened()
+
+    def task_ended(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.happened()
+
+    def happened(self) -> None:
+        """Something that a test may wait for."""
         self._more.set()
 
     async def settled(self, count: int) -> list[Attempt]:
         """At least `count` attempts, since the server began."""
+        await self.until(lambda: len(self.attempts) >= count)
+        return self.attempts
+
+    async def ended(self, task: str) -> Task:
+        """A task, when it has ended."""
+        await self.until(lambda: any(one.id == task for one in self.tasks))
+        return next(one for one in self.tasks if one.id == task)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Until that holds of what has happened."""
         async with asyncio.timeout(GRACE):
-            while len(self.attempts) < count:
+            while not done():
                 self._more.clear()
                 await self._more.wait()
-        return self.attempts
 
 
 class PublicNames:

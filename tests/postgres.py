@@ -34,7 +34,11 @@ def postgres_url(postgres: str) -> Iterator[str]:
     name = f"tenterhook_test_{secrets.token_hex(8)}"
     _execute(postgres, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
-    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    # not WITH (FORCE): a server that vacuums the database right now is not for us to terminate, but to wait for
+    _execute(
+        postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND usename = user"
+    )
+    _execute(postgres, f"DROP DATABASE {name}")
 
 
 @pytest.fixture

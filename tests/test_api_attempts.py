@@ -193,54 +193,6 @@ async def test_a_repeated_resend_sends_once(server: Server, app: str) -> None:
     assert len([message_ for message_, _ in server.recorder.sent if message_.id == message]) == 2
 
 
-async def test_recover_sends_what_failed(server: Server, app: str) -> None:
-    endpoint = await server.endpoint(app)
-    server.recorder.outcomes = [REFUSED, OK]
-    failed = await server.message(app)
-    await server.watch.settled(1)
-    await server.message(app)
-    await server.watch.settled(2)
-    now = server.node.clock.now()
-    body = {"since": to_rfc3339(now - HOUR).removesuffix("Z"), "until": to_rfc3339(now + HOUR)}
-    answer = await server.post(f"/app/{app}/endpoint/{endpoint}/recover", body)
-    assert answer.status == 202
-    assert answer.json["id"].startswith("qtask_")
-    assert answer.json["status"] == "finished" and answer.json["task"] == "endpoint.recover"
-    assert answer.json["data"] == {"messagesSent": 1}
-    await server.watch.settled(3)
-    assert [message.id for message, _ in server.recorder.sent].count(failed) == 2
-
-
-async def test_replay_missing_sends_what_was_never_sent(server: Server, app: str) -> None:
-    await server.message(app)
-    await server.message(app)
-    endpoint = await server.endpoint(app)
-    path = f"/app/{app}/endpoint/{endpoint}/replay-missing"
-    since = to_rfc3339(server.node.clock.now() - HOUR)
-    answers = [await server.post(path, {"since": since}, headers={"idempotency-key": "k"}) for _ in range(2)]
-    assert [answer.json["data"] for answer in answers] == [{"messagesSent": 2}] * 2
-    assert answers[0].json == answers[1].json and answers[0].json["task"] == "endpoint.replay"
-    await server.watch.settled(2)
-    assert (await server.post(path, {"since": since})).json["data"] == {"messagesSent": 0}
-
-
-@pytest.mark.parametrize(
-    ("body", "name"),
-    [
-        ({}, None),
-        ({"since": "yesterday"}, "since"),
-        ({"since": 5}, "since"),
-        ({"since": "2026-01-01T00:00:00Z", "until": "2026-01-16T00:00:00Z"}, "since"),
-        ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "until"),
-        ({"since": "2026-01-02T00:00:00Z", "until": "0"}, "until"),
-    ],
-)
-async def test_a_window_that_is_none(server: Server, app: str, body: object, name: str | None) -> None:
-    endpoint = await server.endpoint(app)
-    answer = await server.post(f"/app/{app}/endpoint/{endpoint}/recover", body)
-    assert answer.status == 422 and answer.json["detail"][0]["loc"][1:] == ([name] if name else [])
-
-
 async def test_cancelling_the_head_of_a_line_lets_the_next_one_go(server: Server, app: str) -> None:
     endpoint = await server.endpoint(app, ordered=True, retrySchedule=[3600])
     server.recorder.outcomes = [REFUSED, OK]

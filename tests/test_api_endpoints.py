@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from tenterhook import netguard
 from tenterhook.addresses import Rules
+from tenterhook.clock import DAY, HOUR, to_rfc3339
 from tenterhook.model import Outcome, Result
-from tests.api import REFUSED, URL, PublicNames, Server, running
+from tests.api import OK, REFUSED, URL, PublicNames, Server, running
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SLACK = "https://hooks.slack.com/services/T0000/B0000/XXXXXXXX"
@@ -348,7 +349,8 @@ async def test_a_change_does_not_undo_what_the_receiver_wanted_meanwhile(server:
         "disabledReason": "gone",
         "url": "https://b.example/",
     }.items()
-    assert (await server.get(f"/app/{app}/endpoint/{endpoint}")).json == (await change).json
+    shown = (await server.get(f"/app/{app}/endpoint/{endpoint}")).json
+    assert shown.pop("failingSince") and shown == (await change).json
 
 
 async def test_a_change_right_after_a_start_keeps_what_is_known_of_the_receiver(tmp_path: Path) -> None:
@@ -372,3 +374,49 @@ async def test_delete(server: Server, app: str) -> None:
     assert (await server.delete(f"/app/{app}/endpoint/main")).status == 204
     assert (await server.get(f"/app/{app}/endpoint/{endpoint}")).status == 404
     assert (await server.delete(f"/app/{app}/endpoint/{endpoint}")).status == 404
+
+
+async def test_the_figures_of_an_endpoint(server: Server, app: str) -> None:
+    endpoint = await server.endpoint(app, retrySchedule=[3600])
+    server.recorder.outcomes = [OK, REFUSED]
+    for settled in (1, 2):
+        await server.message(app)
+        await server.watch.settled(settled)
+    path = f"/app/{app}/endpoint/{endpoint}"
+    assert (await server.get(path + "/stats")).json == {
+        "success": 1, "pending": 0, "sending": 1, "fail": 0, "canceled": 0,
+    }  # fmt: skip
+    assert (await server.get(path + "/attempt-stats")).json == {"success": 1, "fail": 1, "canceled": 0}
+    now = server.node.clock.now()
+    hour = to_rfc3339(now - now % HOUR)
+    within = f"since={hour}&until={to_rfc3339(now)}"
+    assert (await server.get(f"{path}/attempt-stats?{within}")).json["success"] == 1
+    earlier = f"since={to_rfc3339(now - 9 * HOUR)}&until={hour}"
+    for figures in ("stats", "attempt-stats"):
+        assert set((await server.get(f"{path}/{figures}?{earlier}")).json.values()) == {0}
+        backwards = f"since={hour}&until={to_rfc3339(now - 2 * HOUR)}"
+        for wrong in (f"until={to_rfc3339(now + HOUR)}", f"since={to_rfc3339(now - 29 * DAY)}", backwards):
+            answer = await server.get(f"{path}/{figures}?{wrong}")
+            assert (answer.status, answer.json["code"]) == (400, "invalid_range")
+
+
+async def test_enabling_begins_with_a_clean_record(tmp_path: Path) -> None:
+    """One that was switched off because it only failed is not switched off again by its next failure."""
+    async with running(tmp_path, breaker_failures=2, disable_after=0) as server:
+        app = await server.app()
+        endpoint = await server.endpoint(app)
+        path = f"/app/{app}/endpoint/{endpoint}"
+        assert not {"failingSince", "pausedUntil", "disabledReason"} & set((await server.get(path)).json)
+        server.recorder.outcomes = [REFUSED]
+        for settled in (1, 2):
+            await server.message(app)
+            await server.watch.settled(settled)
+        shown = (await server.get(path)).json
+        assert (shown["disabled"], shown["disabledReason"]) == (True, "failing")
+        assert shown["failingSince"] < shown["pausedUntil"]
+        await server.patch(path, {"disabled": False})
+        assert not {"failingSince", "pausedUntil", "disabledReason"} & set((await server.get(path)).json)
+        await server.message(app)
+        await server.watch.settled(3)
+        shown = (await server.get(path)).json
+        assert not shown["disabled"] and "failingSince" in shown and "pausedUntil" not in shown

@@ -14,7 +14,7 @@ from svix.api import Svix
 from tenterhook.api.app import ROUTES
 from tenterhook.api.routes import VARIABLES, Access, Route
 from tenterhook.tokens import Capability
-from tests.api import Answer, Server, made, running
+from tests.api import URL, Answer, Server, made, running
 
 PREFIX = "/api/v1"
 NOBODY = "0" * 27
@@ -22,6 +22,7 @@ UNKNOWN = {
     "app_id": f"app_{NOBODY}", "endpoint_id": f"ep_{NOBODY}", "msg_id": f"msg_{NOBODY}", "attempt_id": f"atmpt_{NOBODY}",
     "source_id": f"src_{NOBODY}", "request_id": f"req_{NOBODY}", "event_type_name": "no.such.type",
     "integ_id": f"integ_{NOBODY}",
+    "task_id": f"qtask_{NOBODY}",
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app"): {"name": "Acme"},
@@ -50,11 +51,20 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app/{app_id}/msg"): {"eventType": "a.b", "payload": {}},
     ("POST", "/app/{app_id}/integration"): {"name": "CI"},
     ("PUT", "/app/{app_id}/integration/{integ_id}"): {"name": "CI"},
+    ("POST", "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay"): {"since": "2026-01-01T00:00:00"},
+    ("POST", "/app/{app_id}/msg/bulk-expunge"): {"ids": ["msg_1"]},
     ("POST", "/app/{app_id}/source"): {"name": "Anyone", "provider": "none"},
     ("PUT", "/app/{app_id}/source/{source_id}"): {"name": "Anyone", "provider": "none"},
     ("PATCH", "/app/{app_id}/source/{source_id}"): {"name": "Anyone"},
+    ("POST", "/operational-webhook/endpoint"): {"url": URL},
+    ("PUT", "/operational-webhook/endpoint/{endpoint_id}"): {"url": URL},
+    ("POST", "/operational-webhook/endpoint/{endpoint_id}/secret/rotate"): {},
+    ("PUT", "/operational-webhook/endpoint/{endpoint_id}/headers"): {"headers": {}},
+    ("POST", "/stats/usage/app"): {"since": "2026-01-01T00:00:00", "until": "2026-01-02T00:00:00"},
 }
 WITHOUT_A_BODY = {
+    ("POST", "/app/{app_id}/msg/expunge-all-contents"),
+    ("PUT", "/stats/usage/event-types"),
     ("POST", "/auth/logout"),
     ("POST", "/environment/export"),
     ("POST", "/app/{app_id}/integration/{integ_id}/key/rotate"),
@@ -72,6 +82,8 @@ class World(Struct):
 
     async def call(self, route: Route, things: dict[str, str], **more: Any) -> Answer:
         body = more.pop("body", BODIES.get(key(route)))
+        if route.app is not None and things["endpoint_id"] == self.things["endpoint_id"]:
+            things = things | {"endpoint_id": self.things["own_endpoint_id"]}
         return await self.server.call(route.method, key(route)[1].format(**things), body, **more)
 
 
@@ -100,6 +112,8 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     app = await server.app(uid="acme")
     await server.post("/event-type", {"name": "invoice.paid", "description": "Paid"})
     endpoint = await server.endpoint(app)
+    own = {"url": URL, "eventTypes": ["message.attempt.recovered"]}
+    own_endpoint = (await server.post("/operational-webhook/endpoint", own)).json["id"]
     msg = await server.message(app)
     (attempt,) = await server.watch.settled(1)
     source = await server.source(app)
@@ -107,9 +121,11 @@ async def one_of_everything(server: Server) -> dict[str, str]:
     (request,) = (await server.get(f"/app/{app}/source/{source['id']}/request")).json["data"]
     await server.watch.settled(2)
     integration = made(await server.post(f"/app/{app}/integration", {"name": "CI"}))
+    task = await server.put("/stats/usage/event-types")
     return {
-        "app_id": app, "endpoint_id": endpoint, "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
-        "request_id": request["id"], "event_type_name": "invoice.paid", "integ_id": integration,
+        "app_id": app, "endpoint_id": endpoint, "own_endpoint_id": own_endpoint,
+        "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
+        "request_id": request["id"], "event_type_name": "invoice.paid", "task_id": task.json["id"], "integ_id": integration,
     }  # fmt: skip
 
 
@@ -251,7 +267,9 @@ async def test_with_an_idempotency_key_it_is_done_once(world: World, route: Rout
 @pytest.mark.parametrize("route", ALL)
 async def test_another_method(world: World, route: Route) -> None:
     path = key(route)[1].format(**world.things)
-    there = {other.method for other in ROUTES if other.path == route.path} | {"HEAD", "OPTIONS"}
+    # a word of the API may be the name of a message too
+    there = {other.method for other in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", key(other)[1]), path)}
+    there |= {"HEAD", "OPTIONS"}
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - there:
         answer = await world.server.call(method, path, {})
         check_error(answer, 405)

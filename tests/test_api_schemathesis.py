@@ -84,6 +84,8 @@ class Site:
     def send(self, case: schemathesis.Case) -> Any:
         """The answer to a request, which is made to be about what is there."""
         case.path_parameters.update(self._things)
+        if "/operational-webhook/" in case.path:
+            case.path_parameters["endpoint_id"] = self._things["own_endpoint_id"]
         if case.method in ("PUT", "PATCH", "DELETE"):
             self._renew(case)
         response = case.call(base_url=self._url, session=self._session)

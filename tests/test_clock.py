@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenterhook.clock import DAY, HOUR, MINUTE, SECOND, SystemClock, from_rfc3339, to_rfc3339, until
+from tenterhook.clock import (
+    DAY,
+    HOUR,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    RemoteClock,
+    SystemClock,
+    from_rfc3339,
+    steady,
+    to_rfc3339,
+    until,
+)
 from tests.simulation.loop import VirtualLoop
 
 INSTANTS = st.integers(0, 250_000_000_000 * SECOND)
@@ -103,3 +115,28 @@ async def test_until_sees_an_event_that_has_come_already() -> None:
     assert await until(event, 0)
     assert await until(event, SECOND)
     assert await until(event, None)
+
+
+# a clock elsewhere
+
+
+def behind(clock: RemoteClock) -> int:
+    """By how much it differs from the machine's steady clock."""
+    before = steady()
+    return clock.now() - (before + steady()) // 2
+
+
+def test_the_reading_with_the_least_doubt_holds() -> None:
+    clock, now = RemoteClock(), steady()
+    clock.read(now, now + 200, now + DAY)
+    clock.read(now + 300, now + 300 + 20 * MILLISECOND, now + 300 + DAY)  # true too, but it may be 10 ms off
+    assert behind(clock) == pytest.approx(DAY, abs=MILLISECOND)
+
+
+@pytest.mark.parametrize("jump", [10 * MINUTE, -10 * MINUTE])
+def test_a_clock_that_was_set_is_believed_at_once(jump: int) -> None:
+    """Or the machine slept: leases that end in the past would be taken by others, who would send everything a second time."""
+    clock, now = RemoteClock(), steady()
+    clock.read(now, now + 200, now + DAY)
+    clock.read(now + 300, now + 300 + 20 * MILLISECOND, now + 300 + DAY + jump)
+    assert behind(clock) == pytest.approx(DAY + jump, abs=11 * MILLISECOND)

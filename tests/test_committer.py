@@ -10,6 +10,7 @@ from tenterhook.engine import committer as module
 from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, StoreUnavailable
+from tenterhook.model import State
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Accept, Claim, Cursor, Done, Settlement, Work
 from tenterhook.store.sqlite import SqliteStore
@@ -204,3 +205,21 @@ async def test_the_log_names_bad_work_and_shows_nothing_of_it(tmp_path: Path, ca
     assert "4242" not in caplog.text
     await committer.close()
     await store.close()
+
+
+async def test_notices_are_accepted_with_the_settlement_that_they_go_with(
+    committer: Committer, store: GatedStore, batches: Batches
+) -> None:
+    messages = [new_message(APP) for _ in range(6)]
+    leased = [new_delivery(m, ENDPOINT, state=State.LEASED, due_at=NOW + LEASE, lease=3) for m in messages[:2]]
+    await asyncio.gather(*(committer.accept(Accept(m, (d,))) for m, d in zip(messages, leased, strict=False)))
+    lost, kept = [step(delivery, "delivered") for delivery in leased]
+    first, between, second = await asyncio.gather(
+        committer.settle(Settlement(lost, 99), [Accept(messages[2])]),
+        committer.accept(Accept(messages[3])),
+        committer.settle(Settlement(kept, 3), [Accept(messages[4]), Accept(messages[5])]),
+    )
+    assert (first.kept, between.message, second.kept) == (False, messages[3].id, True)
+    assert batches.sizes == [2, 3]
+    there = {message.id for message in await store.list_messages(APP.id, ALL)}
+    assert there == {message.id for message in messages} - {messages[2].id}

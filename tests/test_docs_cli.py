@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from tenterhook.cli.commands import app
-from tenterhook.engine.settle import SIGNALS
+from tenterhook.engine.notices import EVENTS
 from tenterhook.model import Attempt, Delivery, Outcome, Reason, Result, Signal, State, Trigger
 from tenterhook.observe import AttemptLog
 from tests import api
@@ -69,10 +69,13 @@ def test_options_of_the_command_itself_are_described() -> None:
         assert f"| `{param.opts[0]}` |" in TEXT["cli.md"]
 
 
+def test_operational_events_are_described() -> None:
+    described = {(row[0].strip("`"), row[1]) for row in table("operational-webhooks.md", 2)}
+    assert EVENTS.items() <= described
+
+
 def test_signals_are_described() -> None:
-    described = {row[0]: row[1] for row in table("signals.md", 2) if "." in row[0]}
-    assert described == {f"`{kind}`": text for kind, text in SIGNALS.items()}
-    fields = {row[0] for row in table("signals.md", 2)}
+    fields = {row[0] for row in table("operational-webhooks.md", 2)}
     assert {f"`{name}`" for name in Signal.__struct_fields__} <= fields
 
 

@@ -58,7 +58,8 @@ def test_the_wire() -> None:
         "eventTypes": [
             {
                 "name": "a.b", "description": "", "archived": False, "deprecated": False, "schemas": None, "groupName": None,
-                "featureFlags": ("f",), "createdAt": "1970-01-01T00:00:00.000000Z", "updatedAt": "1970-01-01T00:00:01.500000Z",
+                "featureFlags": ("f",), "featureFlag": "f", "createdAt": "1970-01-01T00:00:00.000000Z",
+                "updatedAt": "1970-01-01T00:00:01.500000Z",
             }
         ],
     }  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenterhook.clock import MILLISECOND, SECOND
-from tenterhook.ids import ALPHABET, EPOCH, LENGTH, PREFIXES, IdMaker, floor, instant_of, is_id
+from tenterhook.ids import ALPHABET, EPOCH, LENGTH, PREFIXES, IdMaker, ceiling, floor, instant_of, is_id
 
 STEP = 4 * MILLISECOND
 INSTANTS = st.integers(EPOCH * SECOND, (EPOCH + 2**32 - 1) * SECOND)
@@ -85,3 +85,9 @@ def test_two_makers_do_not_collide() -> None:
     now = 1_800_000_000 * SECOND
     made = {IdMaker().new("", now) for _ in range(200)}
     assert len(made) == 200
+
+
+@given(st.integers(EPOCH * SECOND + 1, (EPOCH + 2**31) * SECOND))
+def test_the_ceiling_leaves_out_nothing_that_came_before(instant: int) -> None:
+    assert IdMaker().new("ep_", instant - 1) < ceiling("ep_", instant)
+    assert floor("ep_", instant) <= ceiling("ep_", instant) <= floor("ep_", instant + STEP)

@@ -26,7 +26,10 @@ LAYERS: list[list[str]] = [
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server"],
-    ["engine.agenda", "engine.committer", "engine.lane", "engine.retention", "engine.upkeep", "engine.worker", "catalog"],
+    [
+        "engine.agenda", "engine.committer", "engine.lane", "engine.retention", "engine.tasks", "engine.upkeep",
+        "engine.worker", "catalog", "operational",
+    ],
     ["hub", "registry", "apply"],
     ["api", "outbox.batch", "outbox.publishing", "outbox.relay"],
     # implementations: above those who use them through the seam only

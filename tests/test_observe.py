@@ -13,12 +13,26 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from tenterhook.clock import MILLISECOND, SECOND
-from tenterhook.model import Attempt, Delivery, Message, Outcome, Reason, Result, Signal, State, Timing, Trigger
+from tenterhook.model import (
+    Attempt,
+    Delivery,
+    Message,
+    Outcome,
+    Reason,
+    Result,
+    Signal,
+    State,
+    Task,
+    TaskState,
+    Timing,
+    Trigger,
+)
 from tenterhook.observe import AttemptLog, Histogram, Instrument, Instruments, Stats, prometheus
 
 NOW = 1_700_000_000 * SECOND
 MESSAGE = Message(id="msg_1", app="app_1", event_type="e", payload=b"{}", created_at=NOW)
 OK = Outcome(result=Result.OK, status=204, timing=Timing(30 * MILLISECOND))
+TASK = Task(id="qtask_1", kind="a.kind", state=TaskState.FAILED, error="no", created_at=NOW, updated_at=NOW)
 SIGNAL = Signal("endpoint.disabled", "app_1", "ep_1", None, "gone")
 
 
@@ -72,10 +86,12 @@ def test_stats_tell_what_happened() -> None:
     stats.signalled(SIGNAL)
     stats.signalled(Signal("message.attempt.exhausted", "app_1", "ep_1", "msg_1", "tls"))
     stats.signalled(Signal("message.attempt.exhausted", "app_1", "ep_1", "msg_2", "lapsed"))  # without an attempt
+    stats.task_ended(TASK)
     stats.committed(40)
     found = samples(stats, {"tenterhook_pending": ("Pending.", 7.0)})
     expected = {
         ("tenterhook_messages_accepted_total",): 1,
+        ("tenterhook_tasks_total", "a.kind", "failed"): 1,
         ("tenterhook_deliveries_planned_total",): 3,
         ("tenterhook_deliveries_delivered_total",): 1,
         ("tenterhook_deliveries_failed_total",): 2,
@@ -150,6 +166,7 @@ def test_several_instruments_hear_of_everything() -> None:
         "message_accepted": (MESSAGE, 1),
         "attempt_settled": (delivery(State.DELIVERED), attempt(), True),
         "signalled": (SIGNAL,),
+        "task_ended": (TASK,),
         "committed": (9,),
         "removed": ("records", 3, 0),
     }

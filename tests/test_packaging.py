@@ -39,7 +39,6 @@ MAY_CONNECT = {
     "remote.py": "the command line calls the operator's own server",
     "http_server.py": "listens",
     "store/postgres.py": "the operator's own database",
-    "store/postgres_partitions.py": "… and its days",
     "store/postgres_run.py": "statements on its connections",
     "outbox/postgres.py": "the databases that the operator names",
 }

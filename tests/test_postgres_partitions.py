@@ -19,6 +19,7 @@ from tenterhook.store.base import Accept, Accepted, Cursor, Swept
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_partitions import DAYS_AHEAD, PREFIXES, bounds, day_in, day_of, part
 from tenterhook.vault import Vault
+from tests.contracts.replays import replay
 from tests.contracts.retention import ALL, aged, ended
 from tests.contracts.store import NOW, new_app, new_delivery, new_endpoint, new_message, new_received, new_source
 
@@ -222,10 +223,8 @@ async def test_what_is_sent_again_meanwhile_keeps_its_day_or_is_refused(
         message = aged(app, day)
         await store.commit([Accept(message)])
 
-        async def replay(message: str = message.id) -> int:
-            return await store.replay(app.id, endpoint.id, [message], NOW, HOUR, False)
-
-        days, replayed = await asyncio.gather(dropped(store, day + DAY), replay())
+        replaying = replay(store, endpoint, since=day, until=day + DAY, missing=True)
+        days, replayed = await asyncio.gather(dropped(store, day + DAY), replaying)
         stored = await store.get_message(app.id, message.id)
         assert (days, replayed, stored is None) in ((1, 0, True), (0, 1, False))
         await store.cancel_delivery(app.id, message.id, endpoint.id, NOW)

@@ -141,7 +141,9 @@ def test_while_a_server_uses_the_database(tmp_path: Path, servers: list[Serving]
     stop.set()
     publisher.join()
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["records"]["messages"] == 2 * 4 * 60
+    assert json.loads(done.out)["records"]["messages"] > 0
+    for app in APPS:  # the server may have removed some of it by itself
+        assert [age for age, _ in left(tmp_path, app) if age >= 5] == [200]
     assert len(statuses) > 0
     assert set(statuses) == {202}
     assert len([age for age, _ in left(tmp_path, APPS[0]) if age == 0]) == len(statuses)

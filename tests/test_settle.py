@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
 from tenterhook.engine.breaker import HEALTHY
-from tenterhook.engine.settle import SIGNALS, Settled, expired_lease, settle
+from tenterhook.engine.notices import EVENTS
+from tenterhook.engine.settle import Settled, expired_lease, settle
 from tenterhook.model import Delivery, Endpoint, Health, Outcome, Policy, Reason, Result, State, Trigger
 
 NOW = 1_800_000_000 * SECOND
@@ -85,7 +86,7 @@ def test_no_delivery_is_lost(
         assert after.state in (State.DELIVERED, State.FAILED)
         assert after.due_at is None
     assert (after.state is State.DELIVERED) == (outcome.result is Result.OK)
-    assert all(signal.kind in SIGNALS for signal in done.signals)
+    assert all(signal.kind in EVENTS for signal in done.signals)
 
 
 @given(ENDPOINTS, st.lists(OUTCOMES, min_size=20, max_size=20), RANDOMS)

@@ -9,16 +9,33 @@ import pytest
 
 from tenterhook.clock import DAY, MINUTE
 from tenterhook.ids import IdMaker
-from tenterhook.store import history, retention, search
-from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, MessageFilter
+from tenterhook.model import State, TaskKind
+from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks
+from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.sqlite_run import _answer
+from tests.contracts.replays import EVERY, new_replay
 from tests.contracts.retention import OLD, YOUNG, aged, ended
 from tests.contracts.store import NOW, new_app, new_endpoint, new_received, new_source
+from tests.contracts.tasks import new_task
 from tests.simulation.world import VAULT
 
-BIG = ("message", "attempt", "delivery", "received", "event_id", "received_key", "idempotency", "a", "m", "r", "d")
+BIG = (
+    "message",
+    "attempt",
+    "delivery",
+    "received",
+    "event_id",
+    "received_key",
+    "idempotency",
+    "a",
+    "m",
+    "r",
+    "d",
+    "x",
+    "task",
+)
 """Tables that grow, and what statements call them."""
 
 
@@ -56,7 +73,26 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
     named = MessageFilter(event_types=("a", "b"), channel="c", tag="t")
     expiring, forgetting = Cutoff(app.id, NOW - 5 * DAY, 0), Cutoff(app.id, 0, NOW - 5 * DAY)
     message = (await store.list_messages(app.id, Cursor(limit=1)))[0].id
+    attempt = (await store.list_attempts(app.id, Cursor(limit=1), message=message))[0]
+    asked = {"states": EVERY, "missing": True, "since": OLD - DAY, "event_types": ("a", "b")}
+    once, lined = new_endpoint(app), new_endpoint(app, ordered=True)
+    for one in (once, lined):
+        await store.create_endpoint(app.id, one)
+    usage = new_task(kind=TaskKind.APP_STATS, parameters={"since": OLD, "until": NOW})
+    await store.create_task(usage)
     verbs: list[Verb[Any]] = [
+        history.list_lapsing(NOW, 9),
+        replays.replay(new_replay(endpoint, status_class=500, **asked), NOW),
+        replays.replay(new_replay(once, **asked), NOW),
+        replays.replay(new_replay(lined, **asked), NOW),
+        statistics.count_messages(usage, NOW),
+        statistics.collect_event_types(new_task(), NOW),
+        statistics.count_deliveries(app.id, endpoint.id, OLD, NOW),
+        statistics.count_attempts(app.id, endpoint.id, OLD, NOW),
+        tasks.list_tasks(page, None, None),
+        tasks.claim_task(NOW, 1, NOW),
+        tasks.advance_task(usage.id, 1, NOW, NOW),
+        tasks.end_task(usage.id, 1, NOW, None, ()),
         history.list_messages(app.id, page),
         history.list_attempts(app.id, page, None, endpoint.id),
         history.list_attempts(app.id, page, message, None),
@@ -67,6 +103,12 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
         search.search_attempts(app.id, page, AttemptFilter(ok=True, statuses=(0, 100)), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(ok=False, of=named), None, endpoint.id),
         search.search_attempts(app.id, page, AttemptFilter(of=named), message, endpoint.id),
+        search.search_deliveries(
+            app.id, endpoint.id, page, DeliveryFilter(states=(State.FAILED,), tried=True, of=named)
+        ),
+        erasure.expunge_messages(app.id, [message, "3"]),
+        erasure.expunge_attempt(app.id, message, attempt.id),
+        erasure.purge(new_task(kind=TaskKind.PURGE, app=app.id), NOW),
         retention.overdue([expiring, forgetting]),
         retention.expire(expiring, "", 9, False),
         retention.expire(expiring, "req_", 9, False),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -294,6 +295,31 @@ async def test_under_load_a_message_costs_a_small_part_of_a_round_trip(postgres_
         assert wire.round_trips - before <= 3
         await committer.close()
         await store.close()
+
+
+async def test_plans_for_an_empty_database_do_not_outlive_it(postgres_url: str) -> None:
+    store, app = await PostgresStore.open(postgres_url, VAULT), new_app()
+    endpoint = new_endpoint(app)
+    await store.create_application(app)
+    await store.create_endpoint(app.id, endpoint)
+    watcher = await asyncpg.connect(postgres_url, server_settings={"search_path": postgres_schema.SCHEMA})
+    await watcher.execute("ANALYZE")
+    for _ in range(40):
+        messages = [new_message(app, event_id=new_message(app).id) for _ in range(100)]
+        await store.commit([Accept(m, (new_delivery(m, endpoint),)) for m in messages])
+        (page,) = await store.commit([Claim(endpoint.id, 100, NOW, 5, NOW + LEASE)])
+        assert isinstance(page, Page)
+        held = [one.delivery for one in page.claimed]
+        await store.commit([Settlement(step(d, "delivered"), d.lease, new_attempt(d), now=NOW) for d in held])
+    await store.close()
+    read = written = 0
+    while written < 4_000:  # what a session has counted is to be seen when it has ended
+        written = await watcher.fetchval("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'delivery'")
+        read = await watcher.fetchval(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname IN ('delivery', 'event_id')"
+        )
+    assert read < 20 * written
+    await watcher.close()
 
 
 # the schema, and who may use it

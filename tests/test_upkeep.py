@@ -16,9 +16,9 @@ from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import StoreUnavailable
 from tenterhook.ids import IdMaker
-from tenterhook.model import Application, Delivery, Health, Policy, Signal, State
+from tenterhook.model import Application, Health, Policy, Signal, State
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Cursor, Remember
+from tenterhook.store.base import Accept, Cursor, Lapsing, Remember
 from tenterhook.store.sqlite import SqliteStore
 from tests.contracts.store import NOW, new_app, new_delivery, new_endpoint, new_message, new_received, new_source
 from tests.simulation.world import VAULT
@@ -43,12 +43,12 @@ class RefusingStore(SqliteStore):
     refusals = 0
     lapsed = asyncio.Event()
 
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
+    async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable
         self.lapsed.set()
-        return await super().lapse(now, limit)
+        return await super().list_lapsing(now, limit)
 
 
 @dataclass

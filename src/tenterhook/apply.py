@@ -16,12 +16,11 @@ from tenterhook.config import (
     ConfiguredEventType,
     ConfiguredSource,
 )
+from tenterhook.engine.retention import all_applications
 from tenterhook.errors import ConfigurationError, Invalid
 from tenterhook.model import Application, Endpoint, EventType, Source
 from tenterhook.registry import Registry
-from tenterhook.store.base import Cursor, Store
-
-PAGE = 250
+from tenterhook.store.base import Store
 
 AUTOMATIC = ("gone", "failing")
 """Why the server itself switches an endpoint off; the file does not overrule that by saying nothing."""
@@ -94,7 +93,7 @@ async def _known(configuration: Configuration, registry: Registry, store: Store)
     """What is described, as it is stored, and everything else that is managed."""
     known = _Known({}, {}, {}, {})
     described = {application.uid for application in configuration.applications}
-    for app in await _all_applications(store):
+    for app in await all_applications(store):
         name = app.uid or app.id
         if app.uid in described:
             known.applications[app.uid] = app
@@ -109,15 +108,6 @@ async def _known(configuration: Configuration, registry: Registry, store: Store)
         if stored is not None:
             known.event_types[wanted.name] = stored
     return known
-
-
-async def _all_applications(store: Store) -> list[Application]:
-    found: list[Application] = []
-    while True:
-        page = await store.list_applications(Cursor(limit=PAGE, after=found[-1].id if found else None))
-        found += page
-        if len(page) < PAGE:
-            return found
 
 
 async def _check(configuration: Configuration, known: _Known, registry: Registry, store: Store) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tenterhook.errors import NotFound
 from tenterhook.model import Application, Endpoint, EventType, Health, Source
-from tenterhook.routing import Router
+from tenterhook.routing import Router, wants
 from tenterhook.store.base import Store
 
 _APPLICATIONS = 10_000
@@ -20,16 +20,24 @@ _EVENT_TYPES = 10_000
 
 
 class Entry:
-    """An application with its endpoints as of one `revision`, ready for routing; `sources` by token were read after it."""
+    """An application with its endpoints as of one `revision`, ready for routing; `sources` by token were read after it.
 
-    __slots__ = ("application", "endpoints", "revision", "router", "sources")
+    One that is `outdated` only spares reading again what has not changed.
+    """
+
+    __slots__ = ("application", "endpoints", "outdated", "revision", "router", "sources")
 
     def __init__(self, application: Application, revision: int, endpoints: dict[str, Endpoint]) -> None:
         self.application = application
         self.revision = revision
         self.endpoints = endpoints
+        self.outdated = False
         self.router = Router(list(endpoints.values()))
         self.sources: dict[str, Source] = {}
+
+    def listens(self, event_type: str) -> bool:
+        """Whether any endpoint may want such a message, whatever its channels."""
+        return any(not e.disabled and wants(e, event_type, e.channels or ()) for e in self.endpoints.values())
 
     def replace(self, endpoint: Endpoint) -> None:
         self.endpoints[endpoint.id] = endpoint
@@ -37,7 +45,7 @@ class Entry:
 
 
 class Catalog:
-    """`adopt` is told every endpoint that is loaded, with its health."""
+    """`adopt` is told every endpoint that is new or has changed, with its health."""
 
     def __init__(self, store: Store, adopt: Callable[[Endpoint, Health], None]) -> None:
         self._store, self._adopt = store, adopt
@@ -49,6 +57,10 @@ class Catalog:
 
     def known(self, ref: str) -> Entry | None:
         """The application by id or uid, if it is in memory."""
+        entry = self._there(ref)
+        return None if entry is None or entry.outdated else entry
+
+    def _there(self, ref: str) -> Entry | None:
         return self._entries.get(ref) or self._entries.get(self._ids.get(ref, ""))
 
     async def application(self, ref: str) -> Entry:
@@ -57,16 +69,21 @@ class Catalog:
 
     async def _load(self, ref: str) -> Entry:
         while True:
-            generation = self._generation
-            loaded = await self._store.load_application(ref)
+            generation, before = self._generation, self._there(ref)
+            known = {} if before is None else before.endpoints
+            loaded = await self._store.load_application(ref, {one.id: one.updated_at for one in known.values()})
             if loaded is None:
+                if before is not None:
+                    self._drop(before.application.id)
                 raise NotFound
             if generation == self._generation:
                 break  # nothing changed while we were reading
         application = loaded.application
         for endpoint, health in loaded.endpoints:
             self._adopt(endpoint, health)
-        entry = Entry(application, loaded.revision, {endpoint.id: endpoint for endpoint, _ in loaded.endpoints})
+        endpoints = {one: known[one] for one in loaded.unchanged} | {one.id: one for one, _ in loaded.endpoints}
+        entry = Entry(application, loaded.revision, endpoints)
+        self._drop(application.id)
         self._entries[application.id] = entry
         if application.uid is not None:
             self._ids[application.uid] = application.id
@@ -77,13 +94,20 @@ class Catalog:
     def forget_application(self, app: str) -> None:
         """It changed, or one of its endpoints came or went."""
         self._generation += 1
-        self._drop(app)
+        entry = self._entries.get(app)
+        if entry is not None:
+            entry.outdated = True
+            self._forget_sources(entry)
 
     def _drop(self, app: str) -> None:
         entry = self._entries.pop(app, None)
         if entry is None:
             return
-        self._ids.pop(entry.application.uid or "", None)
+        if self._ids.get(entry.application.uid or "") == app:
+            del self._ids[entry.application.uid or ""]
+        self._forget_sources(entry)
+
+    def _forget_sources(self, entry: Entry) -> None:
         for token in entry.sources:
             self._owners.pop(token, None)
 

@@ -65,7 +65,8 @@ class RemoteClock:
     """A clock elsewhere, kept by its readings and the machine's steady clock, whatever the machine's own clock says.
 
     A reading counts for half-way between asking and hearing; the one with the least doubt (half the time that it took)
-    holds, until doubt has grown over it: two clocks drift apart by at most some 50 µs per second.
+    holds, until doubt has grown over it: two clocks drift apart by at most some 50 µs per second. One that cannot be true
+    beside it holds at once: then a clock was set, or the machine was suspended, for which its steady clock stood still.
     """
 
     def __init__(self) -> None:
@@ -82,8 +83,9 @@ class RemoteClock:
         """Between `asked` and `heard` (`steady`, µs) the clock showed `instant`."""
         doubt = (heard - asked) // 2
         grown = self._doubt + (heard - self._read_at) // _DRIFT
-        if self._offset is None or doubt <= grown:
-            self._offset, self._doubt, self._read_at = instant - asked - doubt, doubt, heard
+        offset = instant - asked - doubt
+        if self._offset is None or doubt <= grown or abs(offset - self._offset) > doubt + grown:
+            self._offset, self._doubt, self._read_at = offset, doubt, heard
 
 
 _DRIFT = 20_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tenterhook.clock import to_rfc3339
 from tenterhook.errors import Invalid
@@ -17,7 +17,7 @@ _Text = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x08]*\Z")]
 
 
 class ExportedEventType(Struct, rename="camel", kw_only=True):
-    """An event type as the wire API shows it."""
+    """An event type as the wire API shows it; `feature_flag` is what old clients read."""
 
     name: str
     description: str
@@ -26,6 +26,7 @@ class ExportedEventType(Struct, rename="camel", kw_only=True):
     schemas: dict[str, Any] | None
     group_name: str | None
     feature_flags: tuple[str, ...] | None
+    feature_flag: str | UnsetType = UNSET
     created_at: str
     updated_at: str
 
@@ -88,6 +89,7 @@ def _exported(event_type: EventType) -> ExportedEventType:
         schemas=event_type.schemas,
         group_name=event_type.group_name,
         feature_flags=event_type.feature_flags or None,
+        feature_flag=event_type.feature_flags[0] if len(event_type.feature_flags) == 1 else UNSET,
         created_at=to_rfc3339(event_type.created_at),
         updated_at=to_rfc3339(event_type.updated_at),
     )

@@ -168,6 +168,10 @@ class StoreUnavailable(TenterhookError):
     status = 503
 
 
+class OutcomeUnknown(StoreUnavailable):
+    """The database did not answer: this may have been accepted, or not."""
+
+
 class SchemaMismatch(TenterhookError):
     """The database was made by another version of Tenterhook."""
 

@@ -90,17 +90,25 @@ class Protocol(HttpToolsProtocol):
         self.scope["tenterhook.headers"] = self._exact  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's keys
 
     def on_url(self, url: bytes) -> None:
-        self._weigh(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            raise _HeadTooLarge
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._weigh(len(name) + len(value))
-        if len(self._exact) >= MOST_HEADERS:
+        # a dozen times per request, so uvicorn's part of it is done for all of them below
+        exact = self._exact
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MOST_HEAD_BYTES or len(exact) >= MOST_HEADERS:
             raise _HeadTooLarge
-        super().on_header(name, value)
-        self._exact.append((name, value))
+        exact.append((name, value))
 
     def on_headers_complete(self) -> None:
+        for name, value in self._exact:
+            name = name.lower()
+            self.headers.append((name, value))
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
         self._in_body, self._waiting_since = True, self.loop.time()
         super().on_headers_complete()
 
@@ -111,11 +119,6 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._joined.flush()
         super().on_response_complete()
-
-    def _weigh(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MOST_HEAD_BYTES:
-            raise _HeadTooLarge
 
     def send_400_response(self, msg: str) -> None:
         too_large = self._head_bytes > MOST_HEAD_BYTES or len(getattr(self, "_exact", ())) >= MOST_HEADERS

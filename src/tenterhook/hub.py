@@ -1,4 +1,4 @@
-"""The use-cases that touch more than one noun: publish a message, receive a webhook, try again, replay.
+"""The use-cases that touch more than one noun: publish a message, receive a webhook, try again.
 
 What a face (REST, CLI, a source URL) wants goes through here, so that every way in does the same: route, plan, commit,
 then hand the fresh deliveries to the worker.
@@ -22,6 +22,7 @@ from tenterhook.errors import (
     InvalidPayload,
     MissingPayload,
     NotFound,
+    OutcomeUnknown,
     OutdatedPlan,
     SignatureRefused,
     TooLarge,
@@ -30,12 +31,10 @@ from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Delivery, Endpoint, EventType, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
 from tenterhook.receive import Outcome, Reply, Verdict
-from tenterhook.routing import wants
-from tenterhook.store.base import Accept, Accepted, Cursor, Remember, Remembered, Store
+from tenterhook.store.base import Accept, Accepted, Remember, Remembered, Store
 
 log = logging.getLogger(__name__)
 
-REPLAY_PAGE = 200
 PLANS = 5
 """How often a message is planned anew because its application was changed meanwhile."""
 REJECTIONS_PER_MINUTE = 120
@@ -187,11 +186,14 @@ class Hub:
     ) -> Accepted:
         endpoints = _wanting(entry, message)
         deliveries = self.worker.plan(message, endpoints, now)
-        stored = False
+        stored: bool | None = False
         waiting: tuple[str, ...] = ()
         try:
             accepted = await self._committer.accept(Accept(message, deliveries, received, remember, entry.revision))
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
+        except OutcomeUnknown:
+            stored = None
+            raise
         finally:
             self.worker.planned(message, deliveries, waiting, stored)
         if stored:
@@ -281,7 +283,7 @@ class Hub:
     # trying again
 
     async def retry(self, app: str, message: str, endpoint: str) -> Delivery:
-        """One more attempt by hand, at once, beside the schedule.
+        """One more attempt by hand, at once, beside the schedule, whatever the endpoint's filters say.
 
         Raises NotFound, EndpointDisabled, MissingPayload, DeliveryInFlight.
         """
@@ -292,42 +294,10 @@ class Hub:
         if stored.expired:
             raise MissingPayload
         now = self.clock.now()
-        if await self.store.get_delivery(app, stored.id, found.id) is None:
-            # it came while the endpoint was disabled, or its filters do not want it: asking by hand overrules both
-            await self.store.replay(app, found.id, [stored.id], now, self._lifetime(found), found.ordered)
-        delivery = await self.store.request_attempt(app, stored.id, found.id, now, self._lifetime(found))
+        delivery = await self.store.request_attempt(app, stored.id, found.id, now, self.lifetime(found), found.ordered)
         self.worker.note_due(found.id, now)
         self.worker.probe_now(found.id)
         return delivery
-
-    async def replay(self, app: str, endpoint: str, since: int, until: int, *, only: str) -> int:
-        """Deliver messages of a time range again, each with a fresh schedule; how many.
-
-        `only` chooses: "failed" (their delivery failed for good), "missing" (never planned for this endpoint), "all".
-        Pending deliveries are left alone, and so are messages whose payload is gone. Raises NotFound, EndpointDisabled.
-        """
-        found = await self.endpoint(app, endpoint)
-        count, after = 0, None
-        while True:
-            cursor = Cursor(limit=REPLAY_PAGE, after=after, since=since, until=until)
-            page = await self.store.list_messages(app, cursor)
-            wanted = [m.id for m in page if await self._wants_replay(m, found, only)]
-            now = self.clock.now()
-            if wanted:
-                count += await self.store.replay(app, found.id, wanted, now, self._lifetime(found), found.ordered)
-                self.worker.note_due(found.id, now)
-            if len(page) < REPLAY_PAGE:
-                return count
-            after = page[-1].id
-
-    async def _wants_replay(self, message: Message, endpoint: Endpoint, only: str) -> bool:
-        if message.expired:
-            return False
-        delivery = await self.store.get_delivery(message.app, message.id, endpoint.id)
-        if delivery is None:
-            wanted = wants(endpoint, message.event_type, message.channels) and message.example_for is None
-            return only in ("missing", "all") and wanted
-        return only == "all" or (only == "failed" and delivery.state == "failed")
 
     async def endpoint(self, app: str, endpoint: str) -> Endpoint:
         """An endpoint that can be sent to. Raises NotFound, EndpointDisabled."""
@@ -338,7 +308,8 @@ class Hub:
             raise EndpointDisabled
         return found
 
-    def _lifetime(self, endpoint: Endpoint) -> int:
+    def lifetime(self, endpoint: Endpoint) -> int:
+        """How long a delivery to it may take (µs)."""
         return endpoint.lifetime or self.policy.lifetime
 
 

@@ -30,6 +30,7 @@ PREFIXES = {
     "request": "req_",
     "token": "tok_",
     "integration": "integ_",
+    "task": "qtask_",
 }
 
 
@@ -71,6 +72,14 @@ class IdMaker:
 def floor(prefix: str, instant: int) -> str:
     """The lowest id that an instant can have: bounds a time window in a list of ids."""
     return prefix + _base62(_steps(instant) << _BELOW_STEPS)
+
+
+def ceiling(prefix: str, instant: int) -> str:
+    """The lowest id that no earlier instant can have, as far as ids can tell instants apart.
+
+    As both ends of a range it leaves out no id that was made before its end, and ranges that meet share none.
+    """
+    return floor(prefix, instant + _STEP - 1)
 
 
 def instant_of(text: str) -> int:

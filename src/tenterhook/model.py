@@ -1,6 +1,7 @@
 """The words of Tenterhook, as values. Nothing here does anything; instants and spans are microseconds."""
 
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -73,6 +74,12 @@ class Application(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     created_at: int
     updated_at: int
+
+
+OPERATIONAL = f"app_{1:027}"
+"""The id of the server's own application. It is there from the beginning, and its endpoints are the operational webhooks'."""
+
+OPERATIONAL_UID = "operational-webhooks"
 
 
 class EventType(Struct, frozen=True, kw_only=True):
@@ -203,8 +210,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
     timing: Timing = Timing()
 
 
+EXPUNGED = b"EXPUNGED"
+"""What an attempt shows in place of the body of an answer that somebody had removed (as in the wire API)."""
+
+
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try of a delivery, never changed once written, but that its bodies go when they have `expired`."""
+    """One try of a delivery, never changed once written, but that its bodies go when they have `expired` or are expunged."""
 
     id: str
     app: str
@@ -231,7 +242,7 @@ class Health(Struct, frozen=True):
 
 
 class Signal(Struct, frozen=True):
-    """Something that operators or customers want to hear of; the kinds are documented in docs/signals.md."""
+    """Something that operators or customers want to hear of; the kinds are among `engine.notices.EVENTS`."""
 
     kind: str
     app: str
@@ -308,6 +319,65 @@ class Token(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+
+
+class TaskState(StrEnum):
+    """How a task stands. None waits: it runs from the moment it is asked for, whoever comes to it first."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class TaskKind(StrEnum):
+    """What a task can be, under the names of the wire API; what each does is in `store.tasks`."""
+
+    RECOVER = "endpoint.recover"
+    REPLAY_MISSING = "endpoint.replay"
+    BULK_REPLAY = "endpoint.bulk-replay"
+    PURGE = "application.purge_content"
+    APP_STATS = "application.stats"
+    EVENT_TYPES = "event-type.aggregate"
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """Work that takes longer than a request may. It is done in pages, and survives the end of whoever does it.
+
+    `reached` is the id behind which it goes on, None at the beginning; `data` is what has come of it so far. `tries` counts
+    how often it was taken up since it last got further. `error` says why it has failed.
+    """
+
+    id: str
+    kind: str
+    app: str | None = None
+    parameters: dict[str, Any] = {}
+    state: TaskState = TaskState.RUNNING
+    reached: str | None = None
+    data: dict[str, Any] = {}
+    error: str | None = None
+    tries: int = 0
+    created_at: int
+    updated_at: int
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """The parameters of a replay: which messages of its application an endpoint gets again, each with a fresh schedule.
+
+    Of the messages created from `since` to `until` (not included): those whose delivery has ended in one of `states`,
+    and with `missing` those that were never planned for the endpoint and that it wants. The rest narrows that down:
+    `status_class` is 100 to 500, or 0 for no answer, of the last attempt.
+    """
+
+    endpoint: str
+    since: int
+    until: int
+    lifetime: int
+    states: tuple[State, ...] = ()
+    missing: bool = False
+    event_types: tuple[str, ...] = ()
+    channel: str | None = None
+    tag: str | None = None
+    status_class: int | None = None
 
 
 class Retention(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from tenterhook.clock import SECOND, to_rfc3339
-from tenterhook.model import Attempt, Delivery, Message, Signal
+from tenterhook.model import Attempt, Delivery, Message, Signal, Task
 
 log = logging.getLogger("tenterhook")
 
@@ -54,7 +54,10 @@ class Instrument:
         """An attempt is on the disk; `kept` is False if the lease had been lost."""
 
     def signalled(self, signal: Signal) -> None:
-        """Something that people want to hear of; see docs/signals.md."""
+        """Something that people want to hear of; see docs/operational-webhooks.md."""
+
+    def task_ended(self, task: Task) -> None:
+        """A task has finished or failed, and that is on the disk."""
 
     def committed(self, size: int) -> None:
         """A batch of `size` pieces of work is on the disk."""
@@ -75,6 +78,7 @@ class Stats(Instrument):
         self.failed = 0
         self.lost_leases = 0
         self.signals: dict[str, int] = {}
+        self.tasks: dict[tuple[str, str], int] = {}
         self.invalid: dict[str, int] = {}
         self.gone: dict[tuple[str, str], int] = {}
         self.attempt_seconds = Histogram()
@@ -110,6 +114,10 @@ class Stats(Instrument):
         if signal.kind == "message.attempt.exhausted":
             self.failed += 1  # here, because one whose lifetime ends while it waits fails without an attempt
 
+    def task_ended(self, task: Task) -> None:
+        key = (task.kind, task.state.value)
+        self.tasks[key] = self.tasks.get(key, 0) + 1
+
     def committed(self, size: int) -> None:
         self.batch_sizes.add(size)
 
@@ -144,6 +152,7 @@ class StatsCollector(Collector):
         yield _labelled("tenterhook_payloads_invalid", "Accepted payloads that do not fit.", ("event_type",), invalid)
         signals = {(kind,): count for kind, count in s.signals.items()}
         yield _labelled("tenterhook_signals", "Signals by kind.", ("kind",), signals)
+        yield _labelled("tenterhook_tasks", "Tasks that have ended, by kind and state.", ("kind", "state"), s.tasks)
         yield _labelled(
             "tenterhook_removed", "Messages and received requests that retention removed.", ("what", "of"), s.gone
         )
@@ -215,6 +224,10 @@ class AttemptLog(Instrument):
     def signalled(self, signal: Signal) -> None:
         log.warning("%s app=%s endpoint=%s %s", signal.kind, signal.app, signal.endpoint, signal.detail)
 
+    def task_ended(self, task: Task) -> None:
+        level = logging.INFO if task.error is None else logging.WARNING
+        log.log(level, "task %s %s task=%s app=%s %s", task.kind, task.state.value, task.id, task.app, task.error or "")
+
 
 class Instruments(Instrument):
     """Several instruments as one."""
@@ -233,6 +246,10 @@ class Instruments(Instrument):
     def signalled(self, signal: Signal) -> None:
         for instrument in self._all:
             instrument.signalled(signal)
+
+    def task_ended(self, task: Task) -> None:
+        for instrument in self._all:
+            instrument.task_ended(task)
 
     def committed(self, size: int) -> None:
         for instrument in self._all:

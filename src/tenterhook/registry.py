@@ -14,11 +14,12 @@ from tenterhook import providers, receive, signing, tokens
 from tenterhook.catalog import Catalog
 from tenterhook.clock import Clock
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import BadRequest, Invalid, NotFound
+from tenterhook.errors import BadRequest, Forbidden, Invalid, NotFound
 from tenterhook.event_type_changes import Change
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import Application, Endpoint, EventType, Integration, Secret, Source, Token
+from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Integration, Secret, Source, Token
+from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Cursor, Remember, Store
 from tenterhook.tokens import TokenScope
 from tenterhook.units import format_duration
@@ -49,9 +50,11 @@ class Registry:
         check_url: Callable[[str], Awaitable[None]],
         longest_timeout: int,
         lifetime: int,
+        notices: Silence = SILENCE,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
         self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
+        self._notices = notices
         self._lifetime = lifetime
 
     # applications
@@ -65,7 +68,8 @@ class Registry:
         return app
 
     async def save_application(self, app: Application, **changes: Any) -> Application:
-        """Raises Invalid, NotFound, Conflict."""
+        """Raises Invalid, NotFound, Conflict, Forbidden."""
+        _must_be_yours(app)
         changed = replace(app, updated_at=self._clock.now(), **changes)
         self._check_retention(changed)
         await self._store.save_application(changed)
@@ -78,9 +82,13 @@ class Registry:
             raise Invalid(f"records must be kept for longer than a delivery may live ({least})", ("body", _RETENTION))
 
     async def delete_application(self, app: Application) -> None:
-        """With its endpoints and sources; what is pending is cancelled. Raises NotFound."""
+        """With its endpoints and sources; what is pending is cancelled. Raises NotFound, Forbidden."""
+        _must_be_yours(app)
         endpoints = await self._store.load_endpoints(app.id)
-        await self._store.delete_application(app.id)
+        told = [await self._notices.endpoint("endpoint.deleted", endpoint) for endpoint, _ in endpoints]
+        notices = tuple(one for planned in told for one in planned)
+        await self._store.delete_application(app.id, notices)
+        self._notices.written(notices)
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
             self._worker.dismiss(endpoint.id)
@@ -120,7 +128,9 @@ class Registry:
         if endpoint.kind == "webhook" and not endpoint.secrets:
             endpoint = replace(endpoint, secrets=(Secret(self.new_secret()),))
         await self.check_endpoint(endpoint)
-        await self._store.create_endpoint(app, endpoint, None if remember is None else remember(endpoint))
+        notices = await self._notices.endpoint("endpoint.created", endpoint)
+        await self._store.create_endpoint(app, endpoint, None if remember is None else remember(endpoint), notices)
+        self._notices.written(notices)
         self._catalog.forget_application(app)
         return endpoint
 
@@ -131,12 +141,14 @@ class Registry:
         # read anew: that took its time, and meanwhile the receiver may have had the endpoint switched off
         endpoint = await self.endpoint(endpoint.app, endpoint.id)
         changed = replace(endpoint, updated_at=self._clock.now(), **changes)
-        enabled = endpoint.disabled and not changed.disabled
-        if not changed.disabled:
-            changed = replace(changed, disabled_reason=None)
-        elif not endpoint.disabled:
-            changed = replace(changed, disabled_reason="manual")
-        await self._store.save_endpoint(endpoint.app, changed, clean=enabled)
+        kinds = ["endpoint.updated"]
+        if changed.disabled != endpoint.disabled:
+            kinds.append("endpoint.disabled" if changed.disabled else "endpoint.enabled")
+            changed = replace(changed, disabled_reason="manual" if changed.disabled else None)
+        notices = tuple([one for kind in kinds for one in await self._notices.endpoint(kind, changed)])
+        enabled = "endpoint.enabled" in kinds
+        await self._store.save_endpoint(endpoint.app, changed, enabled, notices)
+        self._notices.written(notices)
         self._catalog.forget_application(endpoint.app)
         stored = await self._store.load_endpoint(endpoint.id)
         if stored is not None:
@@ -146,7 +158,9 @@ class Registry:
 
     async def delete_endpoint(self, endpoint: Endpoint) -> None:
         """Cancels what is pending. Raises NotFound."""
-        await self._store.delete_endpoint(endpoint.app, endpoint.id)
+        notices = await self._notices.endpoint("endpoint.deleted", endpoint)
+        await self._store.delete_endpoint(endpoint.app, endpoint.id, notices)
+        self._notices.written(notices)
         self._catalog.forget_application(endpoint.app)
         self._worker.dismiss(endpoint.id)
 
@@ -276,6 +290,11 @@ class Registry:
         if found is None:
             raise NotFound
         return found
+
+
+def _must_be_yours(app: Application) -> None:
+    if app.id == OPERATIONAL:
+        raise Forbidden("this application is the server's own: only its endpoints can be changed")
 
 
 async def create_token(store: Store, clock: Clock, **fields: Any) -> tuple[Token, str]:

@@ -27,6 +27,14 @@ class Router:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._enabled = [endpoint for endpoint in endpoints if not endpoint.disabled]
+        self._by_name: dict[str, list[int]] = {}
+        self._others: list[int] = []  # want all event types, or have a pattern
+        for number, endpoint in enumerate(self._enabled):
+            if endpoint.event_types is None or any("*" in name for name in endpoint.event_types):
+                self._others.append(number)
+            else:
+                for name in endpoint.event_types:
+                    self._by_name.setdefault(name, []).append(number)
         self._known: dict[tuple[str, tuple[str, ...]], tuple[Endpoint, ...]] = {}
 
     def match(self, event_type: str, channels: tuple[str, ...]) -> tuple[Endpoint, ...]:
@@ -36,6 +44,7 @@ class Router:
         if found is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            found = tuple(endpoint for endpoint in self._enabled if wants(endpoint, event_type, channels))
+            candidates = sorted({*self._by_name.get(event_type, ()), *self._others})
+            found = tuple(one for one in map(self._enabled.__getitem__, candidates) if wants(one, event_type, channels))
             self._known[key] = found
         return found

@@ -23,6 +23,7 @@ from tenterhook.config import ConfiguredOutbox
 from tenterhook.databases import open_store
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.retention import Sweeper
+from tenterhook.engine.tasks import TaskRunner
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
 from tenterhook.errors import TenterhookError
@@ -30,6 +31,7 @@ from tenterhook.http_server import HttpServer, http_server, listen, raise_file_l
 from tenterhook.hub import Hub, Limits
 from tenterhook.ids import IdMaker
 from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.operational import Notices
 from tenterhook.outbox.databases import open_table
 from tenterhook.outbox.publishing import Publisher
 from tenterhook.outbox.relay import Relays
@@ -84,12 +86,19 @@ class Node:
             log.warning("%s", warning)
         self.senders = SenderRegistry(HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response)))
         self.committer = Committer(store, instrument)
+        self.notices = Notices(
+            store, lambda app: self.catalog.application(app),
+            lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
+            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), self.clock, ids, instrument,
+        )  # fmt: skip
         self.worker = Worker(
             store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
             memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
-            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), send=settings.role != "api",
+            disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), notices=self.notices,
+            send=settings.role != "api",
         )  # fmt: skip
-        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept)
+        self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
+        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept, notices=self.notices)
         self.sweeper = Sweeper(store, self.clock, instrument, settings.retention())
         self.catalog = Catalog(store, self.worker.adopt)
         limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
@@ -106,11 +115,12 @@ class Node:
             self._check_url,
             settings.longest_timeout(),
             policy.lifetime,
+            self.notices,
         )
         self.relays = Relays(Publisher(self.hub.publish, self.clock, settings.max_payload), self.clock, open_table)
         self.ready = False
         self.api = Api(
-            self.hub, self.registry, store, self.clock, settings.admin_token,
+            self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
             answers=settings.role != "worker", quotas=Quotas(settings.operator_rate, settings.application_rate),
         )  # fmt: skip
@@ -136,6 +146,7 @@ class Node:
         await self.worker.start()
         if self.settings.role != "api":
             self.upkeep.start()
+            self.tasks.start()
             self.sweeper.start()
         self.ready = True
 
@@ -148,6 +159,8 @@ class Node:
                 self.catalog.forget_event_type(hint.about)
             case "token":
                 self.api.auth.forget()
+            case "task":
+                self.tasks.wake()
             case "due":
                 self.worker.note_due(hint.about, self.clock.now())
             case "endpoint" | "health":
@@ -155,7 +168,8 @@ class Node:
             case "all":
                 self.catalog.forget_all()
                 self.api.auth.forget()
-                self._follow(self.worker.refresh())
+                self.tasks.wake()
+                self._follow(self.worker.hear_of_all())
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(_best_effort(work))
@@ -176,6 +190,7 @@ class Node:
             last_first.push_async_callback(self.committer.close)
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)
             last_first.push_async_callback(self.upkeep.stop)
+            last_first.push_async_callback(self.tasks.stop)
             last_first.push_async_callback(self.sweeper.stop)
             last_first.push_async_callback(self.relays.stop)
 

@@ -13,6 +13,7 @@ from tenterhook.errors import MissingPayload, NotFound
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Attempt, Endpoint, Message, Received, State
 from tenterhook.store.base import Accept, Accepted, Claim, Cursor, Cutoff, Page, Settlement, Store, Swept
+from tests.contracts.replays import EVERY, replay
 from tests.contracts.store import (
     LEASE,
     NOW,
@@ -202,10 +203,10 @@ class RetentionContract:
         await store.commit([Accept(m) for m in messages])
         cutoff = expiring(app)
         assert await store.overdue([cutoff]) == [cutoff]
-        first = await store.expire(cutoff, "", 4)
+        first = await store.expire(cutoff, "", 16)
         assert (first.messages, first.after) == (4, messages[3].id)
         # as after a restart
-        second = await store.expire(cutoff, "", 4)
+        second = await store.expire(cutoff, "", 16)
         assert (second.messages, second.after) == (4, messages[7].id)
         assert await total(store.expire, cutoff) == (1, 0)
         assert await store.overdue([cutoff]) == []
@@ -219,8 +220,8 @@ class RetentionContract:
         assert await total(store.expire, expiring(app)) == (0, 0)
         found = [await store.get_message(app.id, m.id) for m in (message, sooner)]
         assert [m.payload_until for m in found if m is not None] == [until, NOW + HOUR]
-        assert await store.expire_due(until - 1, 10) == Swept(1)
-        assert await store.expire_due(until, 10) == Swept(1)
+        assert await store.expire_due(until - 1, 40) == Swept(1)
+        assert await store.expire_due(until, 40) == Swept(1)
         found = [await store.get_message(app.id, m.id) for m in (message, sooner)]
         assert [(m.expired, m.payload_until) for m in found if m is not None] == [(True, None)] * 2
 
@@ -235,8 +236,8 @@ class RetentionContract:
         await store.commit([Accept(m, (new_delivery(m, endpoint, due_at=NOW),)) for m in (due, kept, free)])
         lease = new_delivery(sending, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=4)
         await store.commit([Accept(sending, (lease,))])
-        assert await store.expire_due(NOW, 10) == Swept(1)
-        assert await store.expire_due(NOW, 10) == Swept(0)
+        assert await store.expire_due(NOW, 40) == Swept(1)
+        assert await store.expire_due(NOW, 40) == Swept(0)
         found = {m.id: m.expired for m in await store.list_messages(app.id, ALL)}
         assert found == {due.id: True, sending.id: False, kept.id: False, free.id: False}
         page = await self.claim(store, endpoint)
@@ -244,14 +245,14 @@ class RetentionContract:
             due.id: (True, b""), kept.id: (False, kept.payload), free.id: (False, free.payload)
         }  # fmt: skip
         await store.commit([Settlement(step(lease, "delivered"), 4, new_attempt(lease), now=NOW)])
-        assert await store.expire_due(NOW + MINUTE, 10) == Swept(1)  # that of `kept` is leased now
+        assert await store.expire_due(NOW + MINUTE, 40) == Swept(1)  # that of `kept` is leased now
         (attempt,) = await store.list_attempts(app.id, ALL, message=sending.id)
         assert attempt.expired
 
     async def test_a_full_page_of_due_payloads_has_a_next_one(self, store: Store, app: Application) -> None:
         await store.commit([Accept(aged(app, YOUNG, payload_until=NOW - n)) for n in range(5)])
-        assert await store.expire_due(NOW, 3) == Swept(3, 0, "")
-        assert await store.expire_due(NOW, 3) == Swept(2)
+        assert await store.expire_due(NOW, 12) == Swept(3, 0, "")
+        assert await store.expire_due(NOW, 12) == Swept(2)
 
     async def test_an_expired_message_is_not_sent_again(
         self, store: Store, app: Application, endpoint: Endpoint
@@ -263,10 +264,9 @@ class RetentionContract:
             await ended(store, endpoint, message)
         await total(store.expire, expiring(app))
         with pytest.raises(MissingPayload):
-            await store.request_attempt(app.id, gone.id, endpoint.id, NOW, HOUR)
-        both = [gone.id, there.id]
-        assert await store.replay(app.id, endpoint.id, both, NOW, HOUR, False) == 1
-        assert await store.replay(app.id, other.id, both, NOW, HOUR, False) == 1
+            await store.request_attempt(app.id, gone.id, endpoint.id, NOW, HOUR, False)
+        assert await replay(store, endpoint, since=OLD - MINUTE, states=EVERY) == 1
+        assert await replay(store, other, since=OLD - MINUTE, missing=True) == 1
         assert [d.state for d in await store.list_deliveries(app.id, gone.id)] == [State.DELIVERED]
 
     # all applications
@@ -317,8 +317,9 @@ class RetentionContract:
         assert await store.list_messages(app.id, ALL) == []
 
     async def test_a_message_that_is_sent_again_meanwhile_is_kept_or_refused(
-        self, store: Store, app: Application, endpoint: Endpoint
+        self, store: Store, app: Application, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("tenterhook.store.replays.PAGE", 3)
         other = new_endpoint(app)
         await store.create_endpoint(app.id, other)
         messages = [aged(app, OLD + n * MINUTE) for n in range(20)]
@@ -327,19 +328,18 @@ class RetentionContract:
 
         async def again(message: Message) -> str | None:
             try:
-                return (await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR)).message
+                return (await store.request_attempt(app.id, message.id, endpoint.id, NOW, HOUR, False)).message
             except NotFound:
                 return None
 
-        async def planned(message: Message) -> str | None:
-            return message.id if await store.replay(app.id, other.id, [message.id], NOW, HOUR, False) else None
-
-        calls = [again(m) if n % 2 else planned(m) for n, m in enumerate(messages)]
-        results = await asyncio.gather(*calls[:10], total(store.forget, forgetting(app), 3), *calls[10:])
-        revived = {one for one in results if isinstance(one, str)}
-        assert {m.id for m in await store.list_messages(app.id, ALL)} == revived
+        calls = [again(message) for message in messages[::2]]
+        replaying = replay(store, other, since=OLD - MINUTE, missing=True)
+        results = await asyncio.gather(*calls[:5], total(store.forget, forgetting(app), 3), replaying, *calls[5:])
+        asked = {one for one in results if isinstance(one, str)}
         pages = await store.commit([Claim(e.id, 99, NOW, 5, NOW + LEASE) for e in (endpoint, other)])
-        assert {c.message.id for page in pages if isinstance(page, Page) for c in page.claimed} == revived
+        by_hand, replayed = [{c.message.id for c in page.claimed} for page in pages if isinstance(page, Page)]
+        assert (by_hand, len(replayed)) == (asked, results[6])
+        assert {m.id for m in await store.list_messages(app.id, ALL)} == by_hand | replayed
 
     @pytest.mark.parametrize("seed", range(5))
     async def test_any_history(self, store: Store, app: Application, endpoint: Endpoint, seed: int) -> None:

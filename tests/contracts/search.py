@@ -71,8 +71,7 @@ class SearchContract:
         self, store: Store, app: Application, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     ) -> list[tuple[Message, Attempt]]:
         """Messages of all kinds with an attempt each, oldest first; a search looks at a few at a time."""
-        for name in ("WINDOW", "JOINED_WINDOW"):
-            monkeypatch.setattr(f"tenterhook.store.search.{name}", 4)
+        monkeypatch.setattr("tenterhook.store.search.WINDOW", 4)
         rng, ids = Random(7), IdMaker()
         made = []
         for n in range(40):

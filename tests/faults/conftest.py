@@ -1,7 +1,9 @@
 """Fixtures of the faults, and how far they go: briefly in `make test`, at full length in `make faults`."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ class Scale(NamedTuple):
     cuts: int
 
 
-BRIEF = Scale(outage=6, load=100, kills=4, cuts=2)
+BRIEF = Scale(outage=6, load=100, kills=3, cuts=2)
 FULL = Scale(outage=60, load=500, kills=100, cuts=20)
 
 
@@ -41,14 +43,19 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture
-async def url(server: PostgresServer) -> str:
-    """The URL of an empty database on it."""
+async def empty_database(server: PostgresServer) -> str:
+    """The URL of a new one."""
     name = f"faults_{secrets.token_hex(8)}"
     connection = await asyncpg.connect(server.url())
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     await connection.close()
     return server.url(name)
+
+
+@pytest.fixture
+async def url(server: PostgresServer) -> str:
+    """The URL of an empty database on it."""
+    return await empty_database(server)
 
 
 @pytest.fixture
@@ -60,10 +67,24 @@ async def superuser(server: PostgresServer) -> AsyncIterator["asyncpg.Connection
 
 
 @pytest.fixture
-async def nodes(url: str, tmp_path: Path) -> AsyncIterator[Nodes]:
+def nodes(url: str, tmp_path: Path) -> Iterator[Nodes]:
     """The nodes of the test, which are gone at its end; what they logged is shown if it fails."""
     nodes = Nodes(url, tmp_path)
     yield nodes
-    for node in nodes.all:
-        node.kill()
-    print(nodes.last_words())
+    nodes.end()
+
+
+@contextmanager
+def for_a_module(
+    server: PostgresServer, folder: pytest.TempPathFactory, start: Callable[[Nodes], Awaitable[object]]
+) -> Iterator[Nodes]:
+    """Nodes on a database of their own that the tests of a module share, because none of them breaks anything."""
+
+    async def begin() -> None:
+        nodes.url = await empty_database(server)
+        await start(nodes)
+
+    nodes = Nodes("", folder.mktemp("nodes"))
+    asyncio.run(begin())
+    yield nodes
+    nodes.end()

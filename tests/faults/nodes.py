@@ -63,18 +63,25 @@ class Connection:
             self._stream[1].transport.abort()
 
 
-class Node:
-    """One node in all its lives: the same folder, the same settings. `module` runs the program in a way of its own."""
+class Place(NamedTuple):
+    """Where a node works: a folder of its own, and the database that it shares."""
 
-    def __init__(self, where: Path, settings: dict[str, str], module: str) -> None:
-        self.where, self._settings, self._module = where, settings, module
+    folder: Path
+    url: str
+
+
+class Node:
+    """One node in all its lives, with the same settings. `module` runs the program in a way of its own."""
+
+    def __init__(self, place: Place, settings: dict[str, str], module: str) -> None:
+        self.place, self._settings, self._module = place, settings, module
         self._server: Server | None = None
-        where.mkdir()
+        place.folder.mkdir()
 
     async def start(self) -> "Node":
         """Return when it answers. Raises bench.harness.Failed when it refuses to run."""
         async with asyncio.timeout(PATIENCE):
-            self._server = await Server.start(self.where, self._module, **self._settings)
+            self._server = await Server.start(self.place, self._module, **self._settings)
         return self
 
     @property
@@ -147,13 +154,13 @@ class Nodes:
     """The nodes of a test."""
 
     def __init__(self, url: str, where: Path) -> None:
-        self._url, self._where = url, where
+        self.url, self._where = url, where
         self.all: list[Node] = []
 
     def node(self, url: str | None = None, module: str = "tenterhook", **settings: str) -> Node:
         """One more node, which has to be started; by default on the database of all."""
-        name = self._where / f"node-{len(self.all)}"
-        node = Node(name, {**SETTINGS, "database": url or self._url, **settings}, module)
+        place = Place(self._where / f"node-{len(self.all)}", url or self.url)
+        node = Node(place, {**SETTINGS, **settings}, module)
         self.all.append(node)
         return node
 
@@ -167,5 +174,11 @@ class Nodes:
 
     def last_words(self) -> str:
         """The end of the log of each node."""
-        logs = ((node.where.name, node.server.last_words()) for node in self.all if node._server is not None)
+        logs = ((node.place.folder.name, node.server.last_words()) for node in self.all if node._server is not None)
         return "\n".join(f"--- {name}\n{words}" for name, words in logs)
+
+    def end(self) -> None:
+        """Kill what runs, and print the logs for whoever looks into a failure."""
+        for node in self.all:
+            node.kill()
+        print(self.last_words())

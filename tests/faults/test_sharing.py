@@ -7,51 +7,39 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from bench.load import until
 from bench.peer import request
 from bench.postgres import PostgresServer
 
+from tests.faults.conftest import for_a_module
 from tests.faults.nodes import Node, Nodes
 from tests.faults.traffic import database, none_pending
 from tests.receiver import OK, Peer, Receiver, answering, receiving, tick
+from tests.wire import Wire
 
 QUICK = 5
 SETTINGS = {"breaker_failures": "4", "breaker_open": "1s", "breaker_open_cap": "1s"}
 FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+LISTEN = b'LISTEN "'
 OPENED = "SELECT opened FROM health WHERE endpoint = $1"
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def shared(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Nodes]]:
-    """A database and two nodes on it, which no test breaks."""
-
-    async def begin() -> tuple[str, Nodes]:
-        connection = await asyncpg.connect(server.url())
-        await connection.execute("CREATE DATABASE sharing TEMPLATE template0 ENCODING 'UTF8'")
-        await connection.close()
-        nodes = Nodes(server.url("sharing"), tmp_path_factory.mktemp("sharing"))
-        await nodes.start(2, **SETTINGS)
-        return server.url("sharing"), nodes
-
-    url, nodes = asyncio.run(begin())
-    yield url, nodes
-    for node in nodes.all:
-        node.kill()
-    print(nodes.last_words())
+def nodes(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with for_a_module(server, tmp_path_factory, lambda nodes: nodes.start(2, **SETTINGS)) as nodes:
+        yield nodes
 
 
 @pytest.fixture
-def url(shared: tuple[str, Nodes]) -> str:
-    return shared[0]
+def url(nodes: Nodes) -> str:
+    return nodes.url
 
 
 @pytest.fixture
-def pair(shared: tuple[str, Nodes]) -> tuple[Node, Node]:
-    one, other = shared[1].all
-    return one, other
+def pair(nodes: Nodes) -> tuple[Node, Node]:
+    return nodes.all[0], nodes.all[1]
 
 
 class Watched(Receiver):
@@ -193,8 +181,9 @@ async def test_a_changed_url_counts_from_the_next_attempt(pair: tuple[Node, Node
             await pair[1].message(app)
         await old.count(1)
         await pair[0].call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"url": new.url()})
+        await pair[1].message(app)  # which it cannot plan before it knows
         old.open.set()
-        await until(lambda: len(new.requests) >= 4, QUICK, "the attempts at the new URL")
+        await until(lambda: len(new.requests) >= 5, QUICK, "the attempts at the new URL")
         assert len(old.bodies) == 1
 
 
@@ -233,3 +222,52 @@ async def signed(node: Node, path: str, secret: str) -> int:
         "x-hub-signature-256": "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(),
     }
     return (await node._ask(request("POST", path, fields, body), QUICK)).status
+
+
+async def test_a_node_that_hears_nothing_goes_by_what_is_stored(nodes: Nodes, url: str) -> None:
+    """Hints only make things quick: whatever is planned, claimed or judged is compared with the database."""
+    async with Wire(url) as wire, watching() as old, answering(OK) as new, database(url) as db:
+        deafness = [wire.cut_before(LISTEN, nth=nth) for nth in range(1, 100)]
+        deaf = await nodes.node(wire.url, **SETTINGS).start()
+        node = nodes.all[0]
+        app, (endpoint,) = await node.app({"url": old.url(), "concurrency": 1})
+        old.open.clear()
+        for _ in range(3):
+            await deaf.message(app)
+        await old.count(1)
+        await node.call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"url": new.url("/moved")})
+        await node.call("POST", f"/app/{app}/endpoint", {"url": new.url("/added")})
+        await deaf.message(app)
+        old.open.set()
+        await until(lambda: len(new.requests) >= 4, QUICK, "the attempts at the new URLs")
+        await none_pending(db, app=app)
+        assert len(old.bodies) == 1
+        await node.call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"disabled": True})
+        await deaf.message(app)
+        await node.call("DELETE", f"/app/{app}")
+        assert (await deaf.try_call("POST", f"/app/{app}/msg", {"eventType": "a", "payload": {}})).status == 404
+        paths = sorted(head.split(b" ")[1] for head, _ in new.requests)
+        assert paths == [b"/added"] * 2 + [b"/moved"] * 3
+        assert deafness[0].struck.is_set()
+        deaf.kill()
+
+
+async def test_a_node_that_has_heard_nothing_for_a_while_looks_again(nodes: Nodes, url: str) -> None:
+    async with Wire(url) as wire, watching() as old, answering(OK) as new:
+        late = await nodes.node(wire.url, lease="60s", delivery_timeout="30s").start()
+        app, (endpoint,) = await late.app({"url": old.url(), "concurrency": 1})
+        old.open.clear()
+        for _ in range(3):
+            await late.message(app)
+        await old.count(1)
+        deafness = [wire.cut_before(LISTEN, nth=nth) for nth in range(1, 5)]
+        wire.cut()
+        await nodes.all[0].call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"url": new.url()})
+        looked = wire.tell(endpoint.encode(), kind="B")
+        await asyncio.wait_for(looked.struck.wait(), QUICK)
+        assert deafness[-1].struck.is_set()
+        await tick(0.2)  # until it has the answer
+        old.open.set()
+        await until(lambda: len(new.requests) >= 2, QUICK, "the attempts at the new URL")
+        assert len(old.bodies) == 1
+        late.kill()

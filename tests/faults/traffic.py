@@ -6,6 +6,7 @@ accepted before the next one is published, and each is to be stored exactly once
 """
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter, defaultdict
@@ -45,7 +46,9 @@ class Traffic:
     def __init__(self, nodes: Nodes, seed: int = 1) -> None:
         self._nodes, self._rng = nodes, Random(seed)
         self.app = self._token = ""
-        self._received = 0
+        self.paths: dict[str, str] = {}
+        self._received = self._begun = 0
+        self.allowed = math.inf
         self._publishers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._moved = asyncio.Event()
@@ -59,7 +62,8 @@ class Traffic:
     async def prepare(self, node: Node, port: int) -> None:
         """An application with a source, a receiver that wants order, and one that does not."""
         url = f"http://127.0.0.1:{port}"
-        self.app, _ = await node.app({"url": url + FIFO, "ordered": True}, {"url": url + PLAIN})
+        self.app, endpoints = await node.app({"url": url + FIFO, "ordered": True}, {"url": url + PLAIN})
+        self.paths = dict(zip(endpoints, (FIFO, PLAIN), strict=True))
 
     async def source(self, node: Node) -> None:
         """Give the application a source, for `receive`."""
@@ -87,7 +91,13 @@ class Traffic:
         instants.append(time.monotonic())
         self._move()
 
+    def allow(self, count: int) -> None:
+        """Publish so many more, and then wait: what the machine must do meanwhile has it for itself."""
+        self.allowed = self._begun + count
+        self._move()
+
     def begin(self, publishers: int = 8) -> None:
+        """Publish, as much as is allowed: by default without end."""
         self._publishers = [asyncio.create_task(self._publish(n)) for n in range(publishers)]
 
     async def end(self) -> None:
@@ -136,9 +146,11 @@ class Traffic:
         assert self.accepted
         await self.until(lambda: not self.missing(), "what was accepted", seconds)
         async with database(url) as db:
-            await none_pending(db, seconds)
-            stored = {row[0] for row in await db.fetch("SELECT id FROM message")}
-            failed = await db.fetchval("SELECT count(*) FROM delivery WHERE state <> 'delivered'")
+            await none_pending(db, seconds, self.app)
+            stored = {row[0] for row in await db.fetch("SELECT id FROM message WHERE app = $1", self.app)}
+            failed = await db.fetchval(
+                "SELECT count(*) FROM delivery WHERE state <> 'delivered' AND app = $1", self.app
+            )
         assert stored == self.accepted.keys()
         assert failed == 0
         counts = Counter(mark.publisher for mark in self.accepted.values())
@@ -152,13 +164,15 @@ class Traffic:
         connections: dict[int, Connection] = {}
         try:
             while not self._stopping:
+                if self._begun >= self.allowed or number - len(self.order[FIFO, publisher]) >= OUTSTANDING:
+                    moved = self._moved
+                    await moved.wait()
+                    continue
+                self._begun += 1
                 raw = self._request(Mark(publisher, number))
                 self.accepted[await self._insist(raw, connections)] = Mark(publisher, number)
                 number += 1
                 self._move()
-                while number - len(self.order[FIFO, publisher]) >= OUTSTANDING and not self._stopping:
-                    moved = self._moved
-                    await moved.wait()
         finally:
             for connection in connections.values():
                 connection.close()
@@ -214,7 +228,13 @@ class Traffic:
 async def through(nodes: Nodes, seed: int = 1) -> AsyncIterator[Traffic]:
     """Traffic through nodes that run; it is up to the caller to begin and end it."""
     traffic = Traffic(nodes, seed)
-    sink, port = await listen(lambda: Receiver(traffic.on_request))
+    receivers: list[Receiver] = []
+
+    def connected() -> Receiver:
+        receivers.append(Receiver(traffic.on_request))
+        return receivers[-1]
+
+    sink, port = await listen(connected)
     try:
         await traffic.prepare(nodes.running[0], port)
         yield traffic
@@ -223,6 +243,9 @@ async def through(nodes: Nodes, seed: int = 1) -> AsyncIterator[Traffic]:
             publisher.cancel()
         await asyncio.gather(*traffic._publishers, return_exceptions=True)
         sink.close()
+        for receiver in receivers:
+            receiver._transport.abort()
+        await tick(0)
 
 
 @asynccontextmanager

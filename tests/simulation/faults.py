@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from tenterhook.clock import MILLISECOND, Clock
-from tenterhook.errors import StoreUnavailable
+from tenterhook.errors import OutcomeUnknown, StoreUnavailable
 from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.sqlite import SqliteStore
 from tests.simulation.loop import for_ever, pause
@@ -68,7 +68,7 @@ class Line:
             await self._wait()
             if self._rng.random() < self._faults.lost:
                 self._written.failures += 1
-                raise StoreUnavailable("planted: after")
+                raise OutcomeUnknown("planted: after")
             return result
 
         return call

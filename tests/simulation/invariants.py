@@ -6,12 +6,11 @@ from itertools import pairwise
 
 from tenterhook.clock import SECOND, to_rfc3339
 from tenterhook.engine.lane import LEASE_MARGIN
-from tenterhook.model import Attempt, Endpoint, Reason, Result, State
+from tenterhook.model import OPERATIONAL, Attempt, Endpoint, Reason, Result, State, TaskState
 from tests.simulation.loop import START
 from tests.simulation.receivers import Send
-from tests.simulation.world import World
+from tests.simulation.world import ENDED, World
 
-_ENDED = (State.DELIVERED, State.FAILED, State.CANCELLED)
 _PACE_TOLERANCE = 5_000
 _WRITTEN_WITHIN = 10 * SECOND
 
@@ -52,7 +51,7 @@ def _every_delivery_ends(world: World) -> Iterator[str]:
     left = 0
     may_stay = world.ever_disabled | world.deleted if world.scenario.faults.any or not world.scenario.recovers else ()
     for line, delivery in world.deliveries.items():
-        if delivery.state in _ENDED:
+        if delivery.state in ENDED:
             continue
         if delivery.state is State.LEASED and line[1] in may_stay:
             left += 1
@@ -60,6 +59,40 @@ def _every_delivery_ends(world: World) -> Iterator[str]:
         yield f"{line} is still {delivery.state} at {to_rfc3339(world.clock.now())}, due {delivery.due_at}"
     if world.idle_at is None and not left:
         yield "the engine did not come to rest within the lifetime"
+
+
+def _every_task_ends(world: World) -> Iterator[str]:
+    """It is finished, or its endpoint was deleted meanwhile."""
+    for task in world.tasks:
+        gone = task.parameters["endpoint"] in world.deleted
+        if task.state is TaskState.RUNNING or (task.state is TaskState.FAILED and not gone):
+            yield f"{task} has not come to its end"
+
+
+def _what_happened_is_told(world: World) -> Iterator[str]:
+    """Operational webhooks say what became of deliveries, no more and no less, whatever dies in between."""
+    if not world.scenario.told:
+        if world.told:
+            yield f"{len(world.told)} notices, and nobody listens"
+        return
+    for signal in world.signals:
+        if (
+            signal.app != OPERATIONAL
+            and signal.endpoint not in world.deleted
+            and (signal.kind, signal.endpoint, signal.message) not in world.told
+        ):
+            yield f"{signal} was never told"
+    for (message, endpoint), delivery in world.deliveries.items():
+        count = world.told.get(("message.attempt.exhausted", endpoint, message), 0)
+        if count > 1 + world.replayed.get((message, endpoint), 0) + world.manual.get((message, endpoint), 0):
+            yield f"the end of {message} for {endpoint} was told {count} times"
+        if endpoint not in world.deleted and delivery.state is State.FAILED and not count:
+            yield f"{message} has failed for {endpoint}, which was never told"
+        if delivery.state is not State.FAILED and count and not world.touched.get((message, endpoint)):
+            yield f"it was told that {message} has failed for {endpoint}, but it is {delivery.state}"
+    ended = sum(task.state is not TaskState.RUNNING for task in world.tasks)
+    if world.told.get(("background_task.finished", None, None), 0) != ended:
+        yield f"{ended} tasks have ended, and {world.told} was told"
 
 
 def _state_agrees_with_receivers(world: World) -> Iterator[str]:
@@ -241,6 +274,8 @@ CHECKS = (
     _durable,
     _refused_is_never_sent,
     _every_delivery_ends,
+    _every_task_ends,
+    _what_happened_is_told,
     _state_agrees_with_receivers,
     _sends_are_recorded,
     _unknown_has_a_cause,

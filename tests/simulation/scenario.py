@@ -25,7 +25,7 @@ class Step:
 
 @dataclass
 class Scenario:
-    """Everything that a run depends on."""
+    """Everything that a run depends on. `told` says whether an operational webhook hears of everything."""
 
     seed: int
     policy: Policy
@@ -36,6 +36,7 @@ class Scenario:
     recovers: bool = True
     memory_deliveries: int = 10_000
     upkeep: int = MINUTE
+    told: bool = False
 
 
 def _policy(rng: Random) -> Policy:
@@ -139,6 +140,7 @@ def scenario(seed: int) -> Scenario:
         script=sorted(script, key=lambda step: step.at),
         recovers=rng.random() < 0.6,
         memory_deliveries=rng.choice([10_000, 10_000, 10_000, 5, 2, 0]),
+        told=rng.random() < 0.5,
     )
 
 

@@ -11,17 +11,35 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from tenterhook.catalog import Catalog
 from tenterhook.clock import MILLISECOND, MINUTE, SECOND
 from tenterhook.engine.committer import Committer
+from tenterhook.engine.tasks import TaskRunner
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
-from tenterhook.errors import DeliveryInFlight, NotFound, StoreUnavailable
+from tenterhook.errors import DeliveryInFlight, NotFound, OutcomeUnknown, StoreUnavailable
 from tenterhook.ids import IdMaker
-from tenterhook.model import Application, Attempt, Delivery, Endpoint, Health, Message, Signal
+from tenterhook.model import (
+    OPERATIONAL,
+    Application,
+    Attempt,
+    Delivery,
+    Endpoint,
+    Health,
+    Message,
+    Replay,
+    Signal,
+    State,
+    Task,
+    TaskKind,
+    TaskState,
+)
 from tenterhook.observe import Instrument
+from tenterhook.operational import Notices
+from tenterhook.store import replays
 from tenterhook.store.base import Accept, Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
@@ -34,6 +52,7 @@ VAULT = Vault([b"0" * 32], random_bytes=bytes)
 SLACK = 5 * MINUTE
 _RESTART = 500 * MILLISECOND
 _GRACE = 2 * SECOND
+ENDED = (State.DELIVERED, State.FAILED, State.CANCELLED)
 
 
 class CountingWorker(Worker):
@@ -75,12 +94,27 @@ class Node:
         notes = Notes(self)
         self.ids = IdMaker(Random(rng.getrandbits(60)))
         self.committer = Committer(self.line, notes)
+        self.notices = Notices(
+            self.line, lambda app: self.catalog.application(app),
+            lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
+            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), world.clock, self.ids, notes,
+        )  # fmt: skip
         self.worker = CountingWorker(
             self.line, self.committer, lambda _: self.network, world.clock, self.ids, Random(rng.getrandbits(60)), notes,
-            s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled,
+            s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled, notices=self.notices,
         )  # fmt: skip
-        self.upkeep = Upkeep(self.line, self.worker, world.clock, notes, interval=s.upkeep)
+        self.upkeep = Upkeep(self.line, self.worker, world.clock, notes, interval=s.upkeep, notices=self.notices)
         self.catalog = Catalog(self.line, self.worker.adopt)
+        self.runner = TaskRunner(
+            self.line,
+            world.clock,
+            self.ids,
+            Random(rng.getrandbits(60)),
+            notes,
+            self.worker.note_due,
+            self.notices,
+            s.upkeep,
+        )
 
     def note(self, *what: object) -> None:
         self.world.ledger.note(self.world.clock.now(), self.number, *what)
@@ -100,10 +134,12 @@ class Node:
             await self.line.recover(self.world.clock.now())
         await self.worker.start()
         self.upkeep.start()
+        self.runner.start()
 
     async def stop(self) -> None:
         """Go in order, as a server does at SIGTERM."""
         await self.upkeep.stop()
+        await self.runner.stop()
         await self.worker.stop(_GRACE)
         await self.committer.close()
 
@@ -142,6 +178,8 @@ class World:
     stored: set[str] = field(default_factory=set)
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    told: dict[tuple[str, str | None, str | None], int] = field(default_factory=dict)
 
     # the life of processes
 
@@ -195,8 +233,8 @@ class World:
         deliveries = node.worker.plan(message, endpoints, now)
         try:
             accepted = await node.committer.accept(Accept(message, deliveries))
-        except StoreUnavailable:
-            node.worker.planned(message, deliveries, (), stored=False)
+        except StoreUnavailable as error:
+            node.worker.planned(message, deliveries, (), stored=None if isinstance(error, OutcomeUnknown) else False)
             self.refused.add(message.id)
         else:
             node.worker.planned(message, deliveries, accepted.waiting, stored=True)
@@ -211,7 +249,7 @@ class World:
             self.manual[line] = self.manual.get(line, 0) + 1
             now = self.clock.now()
             try:
-                await node.line.request_attempt(APP, *line, now, self._lifetime(endpoint))
+                await node.line.request_attempt(APP, *line, now, self._lifetime(endpoint), endpoint.ordered)
             except (NotFound, DeliveryInFlight):
                 return
             node.worker.note_due(step.target, now)
@@ -221,14 +259,13 @@ class World:
         endpoint = await node.line.get_endpoint(APP, step.target)
         if endpoint is None or endpoint.disabled:
             return
-        lines = [(message, step.target) for message in self.messages]
-        with self._touching(*lines):
-            for line in lines:
-                self.replayed[line] = self.replayed.get(line, 0) + 1
-            now = self.clock.now()
-            ids = list(self.messages)
-            await node.line.replay(APP, step.target, ids, now, self._lifetime(endpoint), endpoint.ordered)
-            node.worker.note_due(step.target, now)
+        now = self.clock.now()
+        self.last_begin = max(self.last_begin, now)
+        replay = Replay(
+            endpoint=step.target, since=START, until=now + SECOND, lifetime=self._lifetime(endpoint), states=ENDED,
+            missing=True,
+        )  # fmt: skip
+        await node.runner.begin(TaskKind.BULK_REPLAY, APP, msgspec.to_builtins(replay))
 
     async def cancel(self, node: Node, step: Step) -> None:
         if self.messages:
@@ -295,6 +332,11 @@ class World:
     async def run(self) -> None:
         for endpoint in self.scenario.endpoints:
             await self.store.create_endpoint(APP, endpoint)
+        if self.scenario.told:
+            ears = Endpoint(
+                id="ep_told", app=OPERATIONAL, url="https://told.example/", created_at=START, updated_at=START
+            )
+            await self.store.create_endpoint(OPERATIONAL, ears)
         await self.boot()
         killers = []
         for step in self.scenario.script:
@@ -313,6 +355,10 @@ class World:
             await pause(5 * SECOND)
             if self.clock.now() < self._last_outage() + _GRACE:
                 continue  # what could not be written yet is written now
+            tasks = await self.store.list_tasks(Cursor(limit=1_000_000))
+            self.last_begin = max(self.last_begin, *(task.updated_at for task in tasks), START)
+            if any(task.state is TaskState.RUNNING for task in tasks):
+                continue
             if self.up is not None and not (await self.store.counts()).pending and not self.up.worker.in_flight:
                 self.idle_at = self.clock.now()
                 break
@@ -332,6 +378,15 @@ class World:
             for delivery in await self.store.list_deliveries(APP, message):
                 self.deliveries[message, delivery.endpoint] = delivery
         self.attempts = await self.store.list_attempts(APP, Cursor(limit=1_000_000))
+        for message in await self.store.list_messages(OPERATIONAL, Cursor(limit=1_000_000)):
+            body = msgspec.json.decode(message.payload)
+            about = body["data"].get("endpointId"), body["data"].get("msgId")
+            self.told[body["type"], *about] = self.told.get((body["type"], *about), 0) + 1
+        self.tasks = await self.store.list_tasks(Cursor(limit=1_000_000))
+        for task in self.tasks:
+            for line in ((message, task.parameters["endpoint"]) for message in self.messages):
+                self.replayed[line] = self.replayed.get(line, 0) + 1
+                self.touched.setdefault(line, []).append((task.created_at, task.updated_at))
 
 
 async def _answered(work: Awaitable[None]) -> None:
@@ -374,7 +429,18 @@ def run(scenario: Scenario) -> World:
                 lambda _, problem: world.defects.append(repr(problem.get("exception") or problem))
             )
             try:
-                runner.run(world.run())
+                with _small_pages():
+                    runner.run(world.run())
             finally:
                 runner.run(store.close())
     return world
+
+
+@contextmanager
+def _small_pages() -> Iterator[None]:
+    """A replay has so many pages that a process can die between them."""
+    usual, replays.PAGE = replays.PAGE, 3
+    try:
+        yield
+    finally:
+        replays.PAGE = usual

@@ -14,15 +14,21 @@ from tenterhook.api import (
     applications,
     attempts,
     authentication,
+    deliveries,
     endpoint_parts,
     endpoints,
+    erasure,
     event_types,
     examples,
     imports,
     inbound,
     integrations,
     messages,
+    operational,
+    replays,
     sources,
+    statistics,
+    tasks,
 )
 from tenterhook.api.auth import Authenticator
 from tenterhook.api.http import (
@@ -41,6 +47,7 @@ from tenterhook.api.query import Query
 from tenterhook.api.quota import Counter, Headers, Quotas
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
+from tenterhook.engine.tasks import TaskRunner
 from tenterhook.errors import NotFound, TenterhookError
 from tenterhook.hub import Hub
 from tenterhook.registry import Registry
@@ -57,11 +64,17 @@ ROUTES: list[Route] = [
     *endpoints.ROUTES,
     *endpoint_parts.ROUTES,
     *examples.ROUTES,
+    *replays.ROUTES,
     *messages.ROUTES,
     *attempts.ROUTES,
+    *deliveries.ROUTES,
+    *erasure.ROUTES,
     *sources.ROUTES,
     *integrations.ROUTES,
     *about.ROUTES,
+    *operational.ROUTES,
+    *tasks.ROUTES,
+    *statistics.ROUTES,
 ]
 
 _CORS = (
@@ -82,6 +95,7 @@ class Api:
         self,
         hub: Hub,
         registry: Registry,
+        runner: TaskRunner,
         store: Store,
         clock: Clock,
         admin_token: str | None,
@@ -92,7 +106,7 @@ class Api:
         answers: bool = True,
         quotas: Quotas | None = None,
     ) -> None:
-        self.hub, self.registry, self.store, self.clock = hub, registry, store, clock
+        self.hub, self.registry, self.tasks, self.store, self.clock = hub, registry, runner, store, clock
         self.auth = Authenticator(store, clock, admin_token)
         self.idempotency = Idempotency(store, clock)
         self.public_url = (public_url or "").rstrip("/")

@@ -152,7 +152,7 @@ def shown(
 
 def _answer(attempt: Attempt) -> str:
     outcome = attempt.outcome
-    if not outcome.status:
+    if not (outcome.status or outcome.response_body):
         return outcome.detail
     return _EXPIRED if attempt.expired else text_of(outcome.response_body)[0]
 
@@ -257,6 +257,11 @@ def status_of(delivery: Delivery, *, expanded: bool = True) -> int:
     return status if expanded else _OLD.get(status, status)
 
 
+def next_attempt_of(delivery: Delivery) -> Time | None:
+    """When a message is to be tried again at an endpoint, if that is planned."""
+    return instant(delivery.due_at) if delivery.state is State.DUE and delivery.due_at is not None else None
+
+
 def _destination(delivery: Delivery, endpoint: Endpoint | None) -> MessageEndpointOut:
     deleted = endpoint is None
     if endpoint is None:
@@ -280,7 +285,7 @@ def _destination(delivery: Delivery, endpoint: Endpoint | None) -> MessageEndpoi
         updated_at=instant(endpoint.updated_at),
         status=status,
         status_text=TEXTS[status],
-        next_attempt=instant(delivery.due_at) if delivery.state is State.DUE and delivery.due_at is not None else None,
+        next_attempt=next_attempt_of(delivery),
         attempts=delivery.attempts,
         deleted=deleted,
     )

@@ -1,4 +1,4 @@
-"""`/app/{app_id}/endpoint/{endpoint_id}/…`: the secret, the custom headers, and sending again."""
+"""`/app/{app_id}/endpoint/{endpoint_id}/…`: the secret and the custom headers."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +9,8 @@ from tenterhook import signing
 from tenterhook.api.endpoints import find
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.api.routes import Route
-from tenterhook.api.shapes import In, Out, Time, changeable, instant, instant_in
-from tenterhook.clock import DAY, MINUTE, SECOND
+from tenterhook.api.shapes import In, Out, changeable
+from tenterhook.clock import SECOND
 from tenterhook.errors import BadRequest, Invalid, NotFound
 from tenterhook.headers import SENSITIVE, check_headers
 from tenterhook.model import Endpoint
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 USUAL_GRACE = 86_400
 LONGEST_GRACE = 604_800
-LONGEST_RECOVERY = 14 * DAY + 5 * MINUTE
 _WANTS_NOTHING = re.compile(rb"svix-libs/(\d+)\.(\d+)[^ ]*/(?:java|kotlin|csharp)\b")
 
 
@@ -62,23 +61,6 @@ class EndpointHeadersOut(Out):
 
     headers: dict[str, str]
     sensitive: list[str]
-
-
-class WindowIn(In):
-    """A range of time; until now if it has no end."""
-
-    since: Annotated[Time, Meta(examples=["2026-01-31T12:00:00Z"])]
-    until: Annotated[Time, Meta(examples=["2026-02-01T12:00:00Z"])] | None = None
-
-
-class TaskOut(Out):
-    """A task that has ended, in the shape that clients know."""
-
-    id: str
-    status: str
-    task: str
-    updated_at: Time
-    data: dict[str, int]
 
 
 def _secret(endpoint: Endpoint) -> EndpointSecretOut:
@@ -161,54 +143,6 @@ async def patch_headers(api: "Api", call: Call) -> Response:
     return NO_CONTENT
 
 
-async def _window_of(api: "Api", call: Call) -> tuple[int, int]:
-    wanted = await call.json(WindowIn)
-    since = instant_in(wanted.since, "since")
-    # a second more, because ids tell instants apart only roughly and what came just now belongs to it
-    until = api.clock.now() + SECOND if wanted.until is None else instant_in(wanted.until, "until")
-    if until < since:
-        raise Invalid("until must not be before since", ("body", "until"))
-    return since, until
-
-
-def _task(api: "Api", task: str, sent: int) -> Response:
-    now = api.clock.now()
-    done = TaskOut(
-        id=api.hub.ids.new("qtask_", now),
-        status="finished",
-        task=task,
-        updated_at=instant(now),
-        data={"messagesSent": sent},
-    )
-    return json_response(202, done)
-
-
-async def recover(api: "Api", call: Call) -> Response:
-    """Send again what has failed for good in a range of time."""
-    endpoint = await find(api, call)
-
-    async def act() -> Response:
-        since, until = await _window_of(api, call)
-        if until - since > LONGEST_RECOVERY:
-            raise Invalid("since may be at most 14 days before until", ("body", "since"))
-        sent = await api.hub.replay(endpoint.app, endpoint.id, since, until, only="failed")
-        return _task(api, "endpoint.recover", sent)
-
-    return await api.idempotency.once(call, act)
-
-
-async def replay_missing(api: "Api", call: Call) -> Response:
-    """Send what was never sent to this endpoint, because it was disabled or did not exist yet."""
-    endpoint = await find(api, call)
-
-    async def act() -> Response:
-        since, until = await _window_of(api, call)
-        sent = await api.hub.replay(endpoint.app, endpoint.id, since, until, only="missing")
-        return _task(api, "endpoint.replay", sent)
-
-    return await api.idempotency.once(call, act)
-
-
 _ONE = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"
 ROUTES = [
     Route("GET", _ONE + "/secret", get_secret, "v1.endpoint.get-secret", "Read the signing secret",
@@ -221,8 +155,4 @@ ROUTES = [
           body=EndpointHeadersIn),
     Route("PATCH", _ONE + "/headers", patch_headers, "v1.endpoint.patch-headers", "Change custom headers", {204: None},
           body=EndpointHeadersPatchIn),
-    Route("POST", _ONE + "/recover", recover, "v1.endpoint.recover", "Send failed messages again", {202: TaskOut},
-          body=WindowIn, capability=Capability.CREATE_ATTEMPTS),
-    Route("POST", _ONE + "/replay-missing", replay_missing, "v1.endpoint.replay-missing",
-          "Send messages that were never sent", {202: TaskOut}, body=WindowIn, capability=Capability.CREATE_ATTEMPTS),
 ]  # fmt: skip

@@ -34,8 +34,9 @@ from tenterhook.api.shapes import (
     uid_of,
     unset,
 )
+from tenterhook.engine.notices import EVENTS
 from tenterhook.errors import Invalid, NotFound
-from tenterhook.model import Endpoint, Secret
+from tenterhook.model import OPERATIONAL, Endpoint, Health, Secret
 from tenterhook.urls import UrlRefused
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class EndpointOut(Out, kw_only=True):
     retry_schedule: tuple[int | float, ...] | None
     timeout: int | float | None
     lifetime: int | float | None
+    failing_since: Time | UnsetType = UNSET
+    paused_until: Time | UnsetType = UNSET
     disabled_reason: str | UnsetType = UNSET
     managed: bool
 
@@ -222,14 +225,20 @@ def _at_url() -> Iterator[None]:
         raise Invalid(refused.detail, ("body", "url")) from None
 
 
-async def _check_event_types(api: "Api", wanted: Sequence[str] | None, known: Sequence[str] | None = None) -> None:
+async def _check_event_types(
+    api: "Api", app: str, wanted: Sequence[str] | None, known: Sequence[str] | None = None
+) -> None:
     """A name must be that of an event type, so that a slip of the pen does not go unnoticed.
 
-    Globs, and what the providers of sources name, need no event type; what the endpoint has already may stay. Raises
-    Invalid.
+    Globs, and what the providers of sources name, need no event type; what the endpoint has already may stay. The server's
+    own application has event types of its own. Raises Invalid.
     """
     for name in wanted or ():
         if "*" in name or name in (known or ()) or name.partition(".")[0] in providers.names():
+            continue
+        if app == OPERATIONAL:
+            if name not in EVENTS:
+                raise Invalid(f"there is no event {name!r}: choose among {', '.join(EVENTS)}", ("body", "eventTypes"))
             continue
         found = await api.store.get_event_type(name)
         if found is None or found.archived:
@@ -257,7 +266,7 @@ async def _create(
 ) -> Endpoint:
     fields = wanted.fields()
     kind = "webhook" if wanted.kind is UNSET else wanted.kind
-    await _check_event_types(api, fields["event_types"])
+    await _check_event_types(api, app, fields["event_types"])
     if fields["disabled"]:
         fields["disabled_reason"] = "manual"
     fields["url"] = _normal_url(wanted.url, kind)
@@ -281,7 +290,15 @@ async def create(api: "Api", call: Call) -> Response:
 
 
 async def get(api: "Api", call: Call) -> Response:
-    return json_response(200, shown(await find(api, call)))
+    """An endpoint, and how it does: since when it only fails, and until when its breaker lets no attempt through."""
+    endpoint = await find(api, call)
+    out, found = shown(endpoint), await api.store.load_endpoint(endpoint.id)
+    health = Health() if found is None else found[1]
+    if health.failing_since is not None:
+        out.failing_since = instant(health.failing_since)
+    if health.open_until is not None and health.open_until > api.clock.now():
+        out.paused_until = instant(health.open_until)
+    return json_response(200, out)
 
 
 async def put(api: "Api", call: Call) -> Response:
@@ -305,7 +322,7 @@ async def _save(api: "Api", endpoint: Endpoint, kind: str | UnsetType, fields: d
     changeable(endpoint)
     if kind not in (UNSET, endpoint.kind):
         raise Invalid("the kind of an endpoint cannot be changed: create another one", ("body", "kind"))
-    await _check_event_types(api, fields.get("event_types"), endpoint.event_types)
+    await _check_event_types(api, endpoint.app, fields.get("event_types"), endpoint.event_types)
     if fields.get("url") == shown_url(endpoint):
         # what was read and is written back, masked or not
         del fields["url"]

@@ -37,13 +37,19 @@ def _only_id(created: Any) -> _Id:
     return _Id(created.id)
 
 
-class Key:
-    """The idempotency key of one request."""
+def _digest(data: bytes) -> bytes:
+    """16 bytes: who looked for two texts with the same would fool but himself, and every byte is stored with each key."""
+    return sha256(data).digest()[:16]
 
-    __slots__ = ("body_hash", "digest", "expires_at")
+
+class Key:
+    """The idempotency key of one request; `answer` is what is remembered, once that has been made."""
+
+    __slots__ = ("answer", "body_hash", "digest", "expires_at")
 
     def __init__(self, digest: bytes, body_hash: bytes, expires_at: int) -> None:
         self.digest, self.body_hash, self.expires_at = digest, body_hash, expires_at
+        self.answer = b""
 
     def remember(self, status: int, render: Callable[[Any], object]) -> Callable[[Any], Remember]:
         """For a verb that stores the answer with its effect: makes the answer from what was created."""
@@ -51,6 +57,7 @@ class Key:
 
     def with_answer(self, status: int, answer: bytes) -> Remember:
         """What is remembered of an answer that is known."""
+        self.answer = answer
         return Remember(self.digest, self.body_hash, status, answer, self.expires_at, self.expires_at - REMEMBERED)
 
 
@@ -80,13 +87,13 @@ class Idempotency:
         if not 0 < len(text) <= LONGEST_KEY:
             raise BadRequest(f"an idempotency key has 1 to {LONGEST_KEY} characters")
         uri = call.path.rstrip("/").encode() + b"?" + call.query_text
-        digest = sha256(b"\0".join((call.token.id.encode(), text, uri))).digest()
+        digest = _digest(b"\0".join((call.token.id.encode(), text, uri)))
         if digest in self._in_progress:
             raise IdempotencyInProgress
         # claimed before the body is awaited: the twin of this request may be a moment behind
         self._in_progress.add(digest)
         try:
-            body_hash = sha256(await call.body()).digest()
+            body_hash = _digest(await call.body())
         except BaseException:
             self._in_progress.discard(digest)
             raise

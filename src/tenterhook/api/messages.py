@@ -214,7 +214,8 @@ async def publishing(
         published = await publish(None if key is None else key.remember(202, lambda one: shown(one, with_content)))
         if key is not None and published.remembered is not None:
             return replay(key, published.remembered)
-        return json_response(202, shown(published.message, with_content))
+        # what is remembered is what is answered: it need not be made twice
+        return json_response(202, shown(published.message, with_content)) if key is None else Response(202, key.answer)
     finally:
         if key is not None:
             api.idempotency.end(key)

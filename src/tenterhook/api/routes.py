@@ -26,6 +26,7 @@ VARIABLES = {
     "msg_id": "The id of a message, or its `eventId`.",
     "request_id": "The id of a received request.",
     "source_id": "The id or uid of a source.",
+    "task_id": "The id of a background task.",
 }
 """The variables of paths, under the names that the wire API gives them."""
 
@@ -45,7 +46,8 @@ class Route(Struct, frozen=True):
     Segments of the path in braces are `VARIABLES`. The `id` is the name in the SDKs of the wire API in kebab case
     (`endpoint.get_secret` is `v1.endpoint.get-secret`); what stands in the middle is the group. `answers` has the model of
     the body for each status of success, None for no body; `openapi` adds the errors. The docstring of the handler describes
-    the operation. A handler can read no parameter and no body that is not declared here.
+    the operation. A handler can read no parameter and no body that is not declared here. `app` is the application of an
+    operation whose path names none.
     """
 
     method: str
@@ -58,6 +60,7 @@ class Route(Struct, frozen=True):
     query: tuple[Parameter[Any], ...] = ()
     body: type[Struct] | None = None
     capability: Capability | None = None
+    app: str | None = None
 
     @property
     def write(self) -> bool:
@@ -117,6 +120,7 @@ class Router:
             found = methods.get("GET" if method == "HEAD" else method)
             if found is not None:
                 route, names = found
-                return route, {name: parts[n] for n, name in names}
+                params = {name: parts[n] for n, name in names}
+                return route, params if route.app is None else params | {"app_id": route.app}
             there = True
         raise MethodNotAllowed if there else NotFound("there is nothing at this path")

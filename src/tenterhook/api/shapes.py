@@ -43,6 +43,8 @@ MOST_METADATA = 4_096
 Metadata = Annotated[dict[str, str], Meta(description=f"At most {MOST_METADATA} bytes as JSON.")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """An instant; in a request one without an offset means UTC."""
+Since = Annotated[Time, Meta(examples=["2026-01-31T12:00:00Z"])]
+Until = Annotated[Time, Meta(examples=["2026-02-01T12:00:00Z"])]
 Encoding = Annotated[str, Meta(extra_json_schema={"enum": ["utf-8", "base64"]})]
 """How `text_of` wrote bytes."""
 Payload = Annotated[

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,13 +13,12 @@ from tenterhook.errors import Invalid
 from tenterhook.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from tenterhook.engine.retention import Pace, Removed
-    from tenterhook.model import Application, Retention
+    from tenterhook.settings import Settings
     from tenterhook.store.base import Store
 
-    Steps = AsyncGenerator[Removed, None]
+_RESTS = 2
+"""Somebody waits for this: less patient than a server."""
 
 Counts = dict[str, Counter[str]]
 """What went: records, payloads → messages, requests, days."""
@@ -55,65 +55,38 @@ def prune(
     records, payloads = (None if text is None else parse_duration(text) for text in (older_than, payloads_older_than))
     settings = loaded(os.environ, {"config": config, "database": database}).settings
 
-    async def work(store: "Store") -> Counts:
-        from tenterhook.engine.retention import Pace
-
-        pace = Pace(store.clock)
-        apps = await _applications(store, application)
-        if records is None and payloads is None:
-            steps = _by_terms(store, pace, settings.retention(), apps, application is None, dry_run)
-        else:
-            steps = _by_limits(store, pace, records, payloads, apps, application is None, dry_run)
-        return await _counted(steps, pace, dry_run)
+    def work(store: "Store") -> Awaitable[Counts]:
+        return _prune(store, settings, records, payloads, application, dry_run)
 
     found = asyncio.run(with_store(settings, work))
     emit({"dry_run": dry_run, **found}, _sentence(found, dry_run), as_json)
 
 
-async def _applications(store: "Store", wanted: str | None) -> "list[Application]":
-    """All of them, or the one by uid or id. Raises Invalid."""
-    from tenterhook.engine.retention import all_applications
-
-    if wanted is None:
-        return await all_applications(store)
-    found = await store.get_application(wanted)
-    if found is None:
-        raise Invalid(f"there is no application {wanted!r}")
-    return [found]
-
-
-def _by_terms(
-    store: "Store", pace: "Pace", retention: "Retention", apps: "list[Application]", everywhere: bool, dry: bool
-) -> "Steps":
-    """What the server would do."""
-    from tenterhook.engine.retention import cutoffs, sweep, sweep_all
-
-    now = store.clock.now()
-    if everywhere:
-        return sweep_all(store, pace, retention, apps, now, dry=dry)
-    return sweep(store, pace, cutoffs(retention, apps, now), dry=dry)
-
-
-def _by_limits(
-    store: "Store",
-    pace: "Pace",
-    records: int | None,
-    payloads: int | None,
-    apps: "list[Application]",
-    everywhere: bool,
-    dry: bool,
-) -> "Steps":
-    """What is older than these spans, whatever the retention is."""
-    from tenterhook.engine.retention import sweep
+async def _prune(
+    store: "Store", settings: "Settings", records: int | None, payloads: int | None, application: str | None, dry: bool
+) -> Counts:
+    """By the retention in force, or else by limits (µs). Raises Invalid for an application that is not there."""
+    from tenterhook.engine.retention import Pace, all_applications, cutoffs, sweep, sweep_all
     from tenterhook.store.base import Cutoff
 
-    now = store.clock.now()
-    old, older = (0 if span is None else max(0, now - span) for span in (payloads, records))
-    wanted = [Cutoff(app.id, payloads=old, records=older) for app in apps]
-    return sweep(store, pace, wanted, days_before=older if everywhere else 0, dry=dry)
+    pace, now, retention = Pace(store.clock, rests=_RESTS), store.clock.now(), settings.retention()
+    apps, everywhere = await all_applications(store), application is None
+    if not everywhere:
+        apps = [app for app in apps if application in (app.id, app.uid)]
+        if not apps:
+            raise Invalid(f"there is no application {application!r}")
+    if records is not None or payloads is not None:
+        older, old = (0 if span is None else max(0, now - span) for span in (records, payloads))
+        wanted = [Cutoff(app.id, payloads=old, records=older) for app in apps]
+        steps = sweep(store, pace, wanted, days_before=older if everywhere else 0, dry=dry)
+    elif everywhere:
+        steps = sweep_all(store, pace, retention, apps, now, dry=dry)
+    else:
+        steps = sweep(store, pace, cutoffs(retention, apps, now), dry=dry)
+    return await _counted(steps, pace, dry)
 
 
-async def _counted(steps: "Steps", pace: "Pace", dry: bool) -> Counts:
+async def _counted(steps: "AsyncGenerator[Removed, None]", pace: "Pace", dry: bool) -> Counts:
     """Take the steps, with a rest after each, and show on a terminal how far they are."""
     from rich.console import Console
 

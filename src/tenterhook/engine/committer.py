@@ -6,7 +6,10 @@ knows no SQL; the store's `commit` does a whole batch and answers for each piece
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import cast
+
+from msgspec.structs import replace
 
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.observe import Instrument
@@ -16,6 +19,11 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 32 * 1024 * 1024
+
+
+Piece = tuple[Work, Sequence[Accept]]
+"""Work, and the messages to accept with it if it is a settlement that is kept."""
+Waiting = tuple[Piece, "asyncio.Future[Done]"]
 
 
 class Unstorable(TenterhookError):
@@ -29,7 +37,7 @@ class Committer:
 
     def __init__(self, store: Store, instrument: Instrument) -> None:
         self._store, self._instrument = store, instrument
-        self._gathered: list[tuple[Work, asyncio.Future[Done]]] = []
+        self._gathered: list[Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -48,20 +56,23 @@ class Committer:
         """Raises Conflict, IdempotencyInProgress, Unstorable, StoreUnavailable; then nothing was written."""
         return cast(Accepted, await self._submit(work))
 
-    async def settle(self, work: Settlement) -> Settled:
-        """Raises Unstorable, StoreUnavailable; then nothing was written."""
-        return cast(Settled, await self._submit(work))
+    async def settle(self, work: Settlement, notices: Sequence[Accept] = ()) -> Settled:
+        """The notices are accepted if the lease still holds.
+
+        Raises Unstorable, StoreUnavailable; then nothing was written.
+        """
+        return cast(Settled, await self._submit(work, notices))
 
     async def claim(self, work: Claim) -> Page:
         """Raises StoreUnavailable; then nothing was leased."""
         return cast(Page, await self._submit(work))
 
-    def _submit(self, work: Work) -> "asyncio.Future[Done]":
+    def _submit(self, work: Work, notices: Sequence[Accept] = ()) -> "asyncio.Future[Done]":
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         if self._closing:
             future.set_exception(StoreUnavailable("the server is shutting down: try again in a moment"))
             return future
-        self._gathered.append((work, future))
+        self._gathered.append(((work, notices), future))
         self._wake.set()
         return future
 
@@ -71,7 +82,7 @@ class Committer:
             self._wake.clear()
             while self._gathered:
                 batch = self._take()
-                done = await self._commit([work for work, _ in batch])
+                done = await self._commit([piece for piece, _ in batch])
                 _resolve(batch, done)
                 if isinstance(done[-1], StoreUnavailable):
                     # what gathered meanwhile has waited as long, and would only wait for the same again
@@ -80,9 +91,9 @@ class Committer:
             if self._closing:
                 return
 
-    def _take(self) -> "list[tuple[Work, asyncio.Future[Done]]]":
+    def _take(self) -> list[Waiting]:
         count = size = 0
-        for work, _ in self._gathered[:MAX_BATCH]:
+        for (work, _), _future in self._gathered[:MAX_BATCH]:
             size += _weight(work)
             if count and size > MAX_BATCH_BYTES:
                 break
@@ -90,19 +101,32 @@ class Committer:
         batch, self._gathered = self._gathered[:count], self._gathered[count:]
         return batch
 
-    async def _commit(self, work: list[Work]) -> list[Done]:
+    async def _commit(self, pieces: list[Piece]) -> list[Done]:
+        work, places = _unfolded(pieces)
         try:
             done = await self._store.commit(work)
         except StoreUnavailable as error:
-            return [error] * len(work)
+            return [error] * len(pieces)
         except Exception as error:
-            if len(work) == 1:
+            if len(pieces) == 1:
                 log.exception("a piece of work cannot be committed: %s", _named(work[0]))
                 return [Unstorable(f"this cannot be stored: {error}")]
             # one of them is poisonous: it must not take the others with it
-            return [answer for one in work for answer in await self._commit([one])]
-        self._instrument.committed(len(work))
-        return done
+            return [answer for one in pieces for answer in await self._commit([one])]
+        self._instrument.committed(len(pieces))
+        return [done[place] for place in places]
+
+
+def _unfolded(pieces: Sequence[Piece]) -> tuple[list[Work], list[int]]:
+    """The batch as a store takes it, each settlement's notices given that it is kept; and where each piece is in it."""
+    work: list[Work] = []
+    places = []
+    for one, notices in pieces:
+        places.append(len(work))
+        work.append(one)
+        if notices:
+            work += [replace(notice, given=places[-1]) for notice in notices]
+    return work, places
 
 
 def _named(work: Work) -> str:
@@ -121,7 +145,7 @@ def _weight(work: Work) -> int:
     return len(work.message.payload) if isinstance(work, Accept) and work.message is not None else 0
 
 
-def _resolve(batch: "list[tuple[Work, asyncio.Future[Done]]]", done: list[Done]) -> None:
+def _resolve(batch: list[Waiting], done: list[Done]) -> None:
     for (_, future), answer in zip(batch, done, strict=True):
         if future.done():
             continue

@@ -13,18 +13,17 @@ from functools import partial
 
 from msgspec import Struct
 
-from tenterhook.clock import DAY, MILLISECOND, MINUTE, Clock, until
+from tenterhook.clock import DAY, MILLISECOND, MINUTE, SECOND, Clock, until
 from tenterhook.errors import StoreUnavailable
-from tenterhook.model import Application, Retention
+from tenterhook.model import OPERATIONAL, Application, Retention
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Cursor, Cutoff, Store, Swept
 
 log = logging.getLogger(__name__)
 
-INTERVAL = MINUTE
-_FIRST_STEP, _LEAST, _MOST = 50, 10, 1_000
+FIRST_LOOK, INTERVAL = 5 * SECOND, MINUTE
+_FIRST_STEP, _LEAST, _MOST = 200, 100, 2_000
 _STEP = 5 * MILLISECOND
-_REST = 4
 _SHORTEST_REST = MILLISECOND
 _PAGE = 250
 _RETIRED = 1_000
@@ -42,10 +41,13 @@ class Removed(Struct, frozen=True):
 
 
 class Pace:
-    """How many rows a step may touch, so that it takes about `_STEP` on this machine, with these messages."""
+    """How many rows a step may touch, so that it takes about `_STEP` on this machine, with these messages.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    The rest behind it is `rests` times as long: of ten parts of the time one is for removing, nine are for the others.
+    """
+
+    def __init__(self, clock: Clock, rests: int = 9) -> None:
+        self._clock, self._rests = clock, rests
         self._limit = _FIRST_STEP
         self._took = 0
 
@@ -60,7 +62,7 @@ class Pace:
     @property
     def rest(self) -> int:
         """How long to leave the database to others after a step (µs)."""
-        return max(_SHORTEST_REST, _REST * self._took)
+        return max(_SHORTEST_REST, self._rests * self._took)
 
 
 def cutoffs(retention: Retention, apps: Sequence[Application], now: int, grace: int = 0) -> list[Cutoff]:
@@ -82,13 +84,14 @@ def cutoffs(retention: Retention, apps: Sequence[Application], now: int, grace: 
 
 
 async def all_applications(store: Store) -> list[Application]:
-    """Raises StoreUnavailable."""
+    """With the server's own, which is in no list. Raises StoreUnavailable."""
     found: list[Application] = []
     while True:
         page = await store.list_applications(Cursor(limit=_PAGE, after=found[-1].id if found else None))
         found += page
         if len(page) < _PAGE:
-            return found
+            own = await store.get_application(OPERATIONAL)
+            return found if own is None else [*found, own]
 
 
 async def sweep_all(
@@ -164,7 +167,9 @@ class Sweeper:
             await self._task
 
     async def _run(self) -> None:
-        while not await until(self._stop, self._interval):
+        wait = min(FIRST_LOOK, self._interval)
+        while not await until(self._stop, wait):
+            wait = self._interval
             try:
                 await self.round()
             except StoreUnavailable as error:

@@ -11,14 +11,6 @@ from tenterhook.model import Delivery, Endpoint, Health, Outcome, Policy, Reason
 
 FAILING_AT = 4
 
-SIGNALS = {
-    "endpoint.disabled": "An endpoint was switched off: its receiver answered 410, or it only failed for too long.",
-    "message.attempt.failing": "A delivery has failed for the fourth time; it goes on being retried.",
-    "message.attempt.exhausted": "A delivery has failed for good: its schedule or its lifetime is used up.",
-    "message.attempt.recovered": "A delivery succeeded after at least four failures.",
-}
-"""Every kind of signal, with what it means: docs/signals.md lists the same."""
-
 
 class Settled(Struct, frozen=True):
     """The verdict on one attempt. `disable` is the reason to switch the endpoint off, if there is one."""
@@ -40,7 +32,7 @@ def settle(
             _signal("message.attempt.recovered", delivery) if delivery.attempts > FAILING_AT else ()
         )
         return Settled(_ended(step(delivery, "delivered")), after, None, recovered)
-    disable = _why_disable(outcome, after, now, policy)
+    disable = None if endpoint.disabled else _why_disable(outcome, after, now, policy)
     signals: tuple[Signal, ...] = (
         () if disable is None else (Signal("endpoint.disabled", delivery.app, delivery.endpoint, None, disable),)
     )

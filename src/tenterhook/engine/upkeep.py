@@ -8,6 +8,7 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import StoreUnavailable
 from tenterhook.model import Signal
 from tenterhook.observe import Instrument
+from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,10 @@ class Upkeep:
         instrument: Instrument,
         rejections_kept: int = 1_000,
         interval: int = INTERVAL,
+        notices: Silence = SILENCE,
     ) -> None:
         self._store, self._worker, self._clock, self._instrument = store, worker, clock, instrument
-        self._rejections_kept, self._interval = rejections_kept, interval
+        self._rejections_kept, self._interval, self._notices = rejections_kept, interval, notices
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -61,9 +63,12 @@ class Upkeep:
         self._worker.forget_idle()
 
     async def _lapse(self, now: int) -> int:
-        ended = await self._store.lapse(now, _PAGE)
+        over = [(one.delivery, await self._notices.lapse(one)) for one in await self._store.list_lapsing(now, _PAGE)]
+        ended = await self._store.lapse(now, over) if over else []
+        told = {(delivery.message, delivery.endpoint): notices for delivery, notices in over}
         for delivery in ended:
+            self._notices.written(told[delivery.message, delivery.endpoint])
             self._instrument.signalled(
                 Signal("message.attempt.exhausted", delivery.app, delivery.endpoint, delivery.message, "lapsed")
             )
-        return len(ended)
+        return len(over)

@@ -9,8 +9,10 @@ Deadlines and wake-ups go through one heap of (instant, endpoint): entries are h
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from random import Random
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -38,8 +40,9 @@ from tenterhook.model import (
     State,
 )
 from tenterhook.observe import Instrument
+from tenterhook.operational import SILENCE, Planned, Silence
 from tenterhook.senders.base import Senders
-from tenterhook.store.base import Claim, Claimed, Page, Settlement, Store
+from tenterhook.store.base import Claim, Claimed, Lapsing, Page, Settlement, Store
 from tenterhook.store.base import Settled as Written
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ _IDLE_LANES = 10_000
 _DUES_PER_PAGE = 1_000
 
 
+T = TypeVar("T")
 Asked = tuple[Lane, Health, Claim]
 """A claim for a lane, with the health record that was known when it was made."""
 
@@ -81,11 +85,13 @@ class Worker:
         memory_deliveries: int = 10_000,
         memory_bytes: int = 64 * 1024 * 1024,
         disabled: Callable[[Endpoint], None] = lambda _: None,
+        notices: Silence = SILENCE,
         send: bool = True,
     ) -> None:
         self._store, self._committer, self._senders = store, committer, senders
         self._clock, self._ids, self._rng = clock, ids, rng
         self._instrument, self._policy, self._disabled, self._send = instrument, policy, disabled, send
+        self._notices = notices
         self._lanes: dict[str, Lane] = {}
         self._due: dict[str, int] = {}  # endpoint → when the database next has something for it
         self._agenda = Agenda()
@@ -124,21 +130,32 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Ask the database which endpoints have something pending: at the start, and for what other nodes left."""
+        """Ask the database which endpoints have something pending: at the start, and for what other nodes left.
+
+        One that was changed elsewhere is loaded anew: the hint may have been lost, and a lane that is taken for switched
+        off would never claim.
+        """
+        if not self._send:
+            return
         after: str | None = None
         while True:
             page = await self._store.next_dues(after, _DUES_PER_PAGE)
-            for endpoint, due_at in page:
-                self.note_due(endpoint, due_at)
-                self._schedule(endpoint)
+            for found in page:
+                lane = self._lanes.get(found.endpoint)
+                if lane is not None and lane.endpoint.updated_at != found.changed_at:
+                    await self._load(found.endpoint)
+                self.note_due(found.endpoint, found.due_at)
+                self._schedule(found.endpoint)
             if len(page) < _DUES_PER_PAGE:
                 return
-            after = page[-1][0]
+            after = page[-1].endpoint
 
     # what the hub tells
 
     def adopt(self, endpoint: Endpoint, health: Health) -> None:
         """Know an endpoint, or that it has changed; its health is taken only for one not known yet."""
+        if not self._send:
+            return
         lane = self._lanes.get(endpoint.id)
         if lane is None:
             self._lanes[endpoint.id] = Lane(endpoint, health, self._policy, self._store.shared)
@@ -167,6 +184,12 @@ class Worker:
         self._pump(lane)
         self._schedule(endpoint)
 
+    async def hear_of_all(self) -> None:
+        """Something may have been missed: ask what is pending, and what became of endpoints whose deliveries are in memory."""
+        await self.refresh()
+        for endpoint in [key for key, lane in self._lanes.items() if lane.queue]:
+            await self.hear_of(endpoint)
+
     def dismiss(self, endpoint: str) -> None:
         """Forget a deleted endpoint."""
         lane = self._lanes.pop(endpoint, None)
@@ -175,12 +198,17 @@ class Worker:
             lane.configure(replace(lane.endpoint, disabled=True))
             self._release_queue(lane)
 
-    def plan(self, message: Message, endpoints: Sequence[Endpoint], now: int) -> tuple[Delivery, ...]:
-        """The deliveries that a new message owes; those with room in memory are leased to this worker at once."""
-        return tuple([self._plan(message, endpoint, now) for endpoint in endpoints])
+    def plan(
+        self, message: Message, endpoints: Sequence[Endpoint], now: int, lease: bool = True
+    ) -> tuple[Delivery, ...]:
+        """The deliveries that a new message owes; those with room in memory are leased to this worker at once.
 
-    def _plan(self, message: Message, endpoint: Endpoint, now: int) -> Delivery:
-        lane = self._lanes.get(endpoint.id)
+        `planned` must follow, but for a plan without `lease`: that leaves them all to the next claim.
+        """
+        return tuple([self._plan(message, endpoint, now, lease) for endpoint in endpoints])
+
+    def _plan(self, message: Message, endpoint: Endpoint, now: int, lease: bool) -> Delivery:
+        lane = self._lanes.get(endpoint.id) if lease else None
         start = max(now, message.deliver_at or 0)
         leased = start == now and lane is not None and self._takes_more and lane.admits(now)
         if leased and lane is not None:
@@ -202,8 +230,13 @@ class Worker:
     def _takes_more(self) -> bool:
         return self._send and not self._stopping and not self._memory.full
 
-    def planned(self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool) -> None:
-        """The plan is on the disk, or (`stored` False) came to nothing; `waiting` went into a FIFO line."""
+    def planned(
+        self, message: Message, deliveries: Iterable[Delivery], waiting: Sequence[str], stored: bool | None
+    ) -> None:
+        """The plan is on the disk, came to nothing (`stored` False), or nobody knows (None).
+
+        `waiting` went into a FIFO line.
+        """
         for delivery in deliveries:
             lane = self._lanes.get(delivery.endpoint)
             if delivery.state is State.LEASED:
@@ -211,6 +244,9 @@ class Worker:
                     lane.reserved -= 1
                 if stored and delivery.endpoint not in waiting:
                     self._enqueue(Claimed(delivery, message))
+                elif stored is None:
+                    # its caller was told no: whoever claims it may send it, and its line must not wait for the lease
+                    self._spawn(self._release(Claimed(delivery, message)))
                 else:
                     self._let_go(message)
             elif stored and delivery.endpoint not in waiting:
@@ -480,31 +516,37 @@ class Worker:
         self._feed_starved()  # first, or an endpoint with a long queue would take its own slot again and again
         self._pump(lane)
         self._schedule(delivery.endpoint)
-        written = await self._write(
-            Settlement(
-                delivery=verdict.delivery,
-                lease=delivery.lease,
-                attempt=attempt,
-                health=None if verdict.health is before else verdict.health,
-                disable=verdict.disable,
-                now=now,
-                next_lease=0 if delivery.order_key is None else self._new_lease(),
-                next_until=now + self._policy.lease,
-                before=before,
-            )
+        settlement = Settlement(
+            delivery=verdict.delivery,
+            lease=delivery.lease,
+            attempt=attempt,
+            health=None if verdict.health is before else verdict.health,
+            disable=verdict.disable,
+            now=now,
+            next_lease=0 if delivery.order_key is None else self._new_lease(),
+            next_until=now + self._policy.lease,
+            before=before,
         )
+        notices: Planned = ()
+        if verdict.signals:
+            since = verdict.health.failing_since
+            about = partial(self._notices.attempt, verdict.signals, lane.endpoint, claimed.message, attempt, since)
+            notices = await self._told(about)
+        written = await self._write(settlement, notices)
         self._let_go(claimed.message)
         if written is not None:
             self._learn(lane, verdict.health, written)
-            await self._settled(verdict, attempt, written)
+            await self._settled(lane, verdict, attempt, written)
 
     def _learn(self, lane: Lane, ours: Health, written: Written) -> None:
         """What other nodes have seen of the endpoint, unless we have seen more since."""
         if written.health is not None and lane.health is ours:
             lane.health = written.health
 
-    async def _settled(self, verdict: Settled, attempt: Attempt, written: Written) -> None:
+    async def _settled(self, lane: Lane, verdict: Settled, attempt: Attempt, written: Written) -> None:
         delivery = verdict.delivery
+        if verdict.disable is not None:
+            await self._switched_off(lane, verdict.disable, written.kept)
         self._instrument.attempt_settled(delivery, attempt, written.kept)
         for signal in verdict.signals if written.kept else ():
             self._instrument.signalled(signal)
@@ -527,6 +569,15 @@ class Worker:
         self._release_queue(lane)
         self._disabled(lane.endpoint)
 
+    async def _switched_off(self, lane: Lane, reason: str, kept: bool) -> None:
+        """Say it again now that it is on the disk: whoever has read the endpoint in between knows it as it was before."""
+        if kept:
+            self._switch_off(lane, reason)
+        else:
+            # the verdict came too late to count
+            await self._insist(partial(self.hear_of, lane.endpoint.id))
+            self._disabled(lane.endpoint)
+
     async def _release(self, claimed: Claimed) -> None:
         """Hand a delivery back untried."""
         now = self._clock.now()
@@ -540,15 +591,13 @@ class Worker:
     async def _lapse(self, claimed: Claimed, now: int) -> None:
         """Its lifetime is over: it ends without another attempt."""
         ended = step(claimed.delivery, "lapsed")
-        written = await self._write(
-            Settlement(
-                ended,
-                claimed.delivery.lease,
-                now=now,
-                next_lease=self._new_lease(),
-                next_until=now + self._policy.lease,
-            )
+        lane = self._lanes.get(ended.endpoint)
+        uid = None if lane is None else lane.endpoint.uid
+        notices = await self._told(partial(self._notices.lapse, Lapsing(ended, claimed.message.event_id, uid)))
+        settlement = Settlement(
+            ended, claimed.delivery.lease, now=now, next_lease=self._new_lease(), next_until=now + self._policy.lease
         )
+        written = await self._write(settlement, notices)
         self._let_go(claimed.message)
         if written is not None and written.kept:
             self._instrument.signalled(
@@ -556,14 +605,30 @@ class Worker:
             )
             await self._promoted(written)
 
-    async def _write(self, settlement: Settlement) -> Written | None:
+    async def _told(self, plan: Callable[[], Awaitable[Planned]]) -> Planned:
+        """What operational webhooks are to tell; a defect there must not cost the result that it is about."""
+        try:
+            return await self._insist(plan)
+        except Exception:
+            log.exception("an operational webhook could not be planned")
+            return ()
+
+    async def _write(self, settlement: Settlement, notices: Planned = ()) -> Written | None:
         """Keep trying while this process lives: nobody else knows what the receiver said."""
+        try:
+            written = await self._insist(lambda: self._committer.settle(settlement, notices))
+        except Unstorable:
+            return await self._write(settlement) if notices else None
+        if written.kept:
+            self._notices.written(notices)
+        return written
+
+    async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Until the database can be used again."""
         wait = _PATIENCE
         while True:
             try:
-                return await self._committer.settle(settlement)
-            except Unstorable:
-                return None
+                return await work()
             except StoreUnavailable:
                 await until(asyncio.Event(), wait)
             wait = min(2 * wait, SECOND)

@@ -7,8 +7,9 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 `engine.committer`. Everything it returns is on the disk.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -25,6 +26,9 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
+    State,
+    Task,
+    TaskState,
     Token,
 )
 
@@ -57,7 +61,8 @@ class Accept(Struct, frozen=True):
     """A message with the deliveries it owes, or only a received request that became none; committed together.
 
     `revision` is that of the application as it was when this was planned (see `Loaded`); when it has changed since, the
-    answer is OutdatedPlan and nothing is written. None does not ask.
+    answer is OutdatedPlan and nothing is written. None does not ask. `given` is the place in the batch of a settlement that
+    this goes with: where that is not kept, nothing is written either.
     """
 
     message: Message | None
@@ -65,6 +70,7 @@ class Accept(Struct, frozen=True):
     received: Received | None = None
     remember: Remember | None = None
     revision: int | None = None
+    given: int | None = None
 
 
 class Accepted(Struct, frozen=True):
@@ -83,7 +89,8 @@ class Accepted(Struct, frozen=True):
 class Settlement(Struct, frozen=True):
     """The result of an attempt, or a hand-back without one (`attempt` None).
 
-    It is written only if the delivery still holds `lease`; the attempt is kept in any case. `health` is the record that
+    It is written only if the delivery still holds `lease`; the attempt is kept in any case. What has been written already,
+    by a commit whose answer was lost, is answered alike and has no effect again. `health` is the record that
     the attempt made out of `before`, None leaves the record alone; other nodes may have written meanwhile, so the two
     are merged into what is stored (`engine.breaker.merged`). `disable` is a reason to switch the endpoint off.
     `next_lease` and `next_until` lease the next delivery of a FIFO line whose head has ended.
@@ -152,22 +159,67 @@ class Page(Struct, frozen=True):
     health: Health | None = None
 
 
+class NextDue(Struct, frozen=True):
+    """When the earliest pending delivery of an endpoint is due; `changed_at` is when the endpoint was changed last, None if it
+    is gone."""
+
+    endpoint: str
+    due_at: int
+    changed_at: int | None
+
+
+class Lapsing(Struct, frozen=True):
+    """A delivery whose lifetime is over, and what is to be told of it.
+
+    That is how its message and its endpoint are named, and its last attempt: the id, the status, when it began (µs UTC).
+    """
+
+    delivery: Delivery
+    event_id: str | None = None
+    endpoint_uid: str | None = None
+    attempt: tuple[str, int, int] | None = None
+
+
+NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
+
+
 class Loaded(Struct, frozen=True):
-    """An application with all that planning needs. Its revision rises with every change to it, its endpoints, its sources."""
+    """An application with all that planning needs. Its revision rises with every change to it, its endpoints, its sources.
+
+    `unchanged` are the ids of endpoints that the caller knows as they are; `endpoints` are the others.
+    """
 
     application: Application
     revision: int
     endpoints: tuple[tuple[Endpoint, Health], ...]
+    unchanged: tuple[str, ...] = ()
 
 
 class Hint(Struct, frozen=True):
-    """What another node did: `topic` is application, endpoint, event_type, token, due or health; `about` names which.
+    """What another node did: `topic` is application, endpoint, event_type, token, task, due or health; `about` names which.
 
     Of event types it may be empty: any may have changed. The topic `all` means that hints may have been missed.
     """
 
     topic: str
     about: str = ""
+
+
+class TaskPage(Struct, frozen=True):
+    """What a page of a task has come to: see `model.Task`. `due` are the endpoints that have something to send now."""
+
+    reached: str | None
+    data: dict[str, Any]
+    done: bool
+    due: tuple[str, ...] = ()
+
+
+class Advanced(Struct, frozen=True):
+    """A task after a page, that page being on the disk; `done` if it was the last one."""
+
+    task: Task
+    done: bool
+    due: tuple[str, ...] = ()
 
 
 Work = Accept | Settlement | Claim
@@ -213,6 +265,17 @@ class AttemptFilter(Struct, frozen=True, kw_only=True):
 ANY_ATTEMPT = AttemptFilter()
 
 
+class DeliveryFilter(Struct, frozen=True, kw_only=True):
+    """Which messages at an endpoint to find: those whose delivery stands in one of the states (none: in any).
+
+    `tried` tells those that were attempted from those that were not, None takes both.
+    """
+
+    states: tuple[State, ...] = ()
+    tried: bool | None = None
+    of: MessageFilter = ANY_MESSAGE
+
+
 class Found(Struct, Generic[T], frozen=True):
     """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
 
@@ -238,6 +301,16 @@ class Swept(Struct, frozen=True):
     requests: int = 0
     after: str | None = None
     days: int = 0
+
+
+class DeliveryCounts(Struct, frozen=True):
+    """Deliveries by how they stand: of the pending ones, those that were not tried yet and those that were."""
+
+    delivered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    untried: int = 0
+    retrying: int = 0
 
 
 class Counts(Struct, frozen=True):
@@ -276,11 +349,14 @@ class Store(Protocol):
         A shared store does nothing: the leases are those of others, and end by themselves.
         """
 
-    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
-        """Endpoints with pending deliveries behind endpoint id `after`, each with its earliest `due_at`."""
+    async def next_dues(self, after: str | None, limit: int) -> list[NextDue]:
+        """Endpoints with pending deliveries behind endpoint id `after`, by id."""
 
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
-        """End up to `limit` unleased deliveries whose lifetime is over; FIFO lines move on."""
+    async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
+        """Up to `limit` unleased deliveries whose lifetime is over."""
+
+    async def lapse(self, now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> list[Delivery]:
+        """End those of the deliveries that are still as they were listed, each with its notices; FIFO lines move on."""
 
     async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
         """An endpoint with its health, for the worker; None if it was deleted."""
@@ -325,6 +401,8 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was begun and let go of the database."""
 
+    # `notices` are messages that are written in the same transaction as the change that they tell of
+
     # applications
 
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
@@ -333,17 +411,17 @@ class Store(Protocol):
     async def save_application(self, app: Application) -> None:
         """Replace it. Raises NotFound, Conflict."""
 
-    async def delete_application(self, app: str) -> None:
+    async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it with its endpoints and sources, and cancel what is pending. Raises NotFound."""
 
     async def get_application(self, app: str) -> Application | None:
         """By id or uid."""
 
-    async def load_application(self, app: str) -> Loaded | None:
-        """By id or uid, with its endpoints, for planning."""
+    async def load_application(self, app: str, known: Mapping[str, int] = NOTHING_KNOWN) -> Loaded | None:
+        """By id or uid, with its endpoints, for planning; `known` has the `updated_at` of endpoints that need not be read."""
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
-        """By id."""
+        """By id, without the server's own."""
 
     # event types: of the whole installation
 
@@ -367,13 +445,17 @@ class Store(Protocol):
 
     # endpoints
 
-    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
+    async def create_endpoint(
+        self, app: str, endpoint: Endpoint, remember: Remember | None = None, notices: Sequence[Accept] = ()
+    ) -> None:
         """Raises Conflict for a taken uid."""
 
-    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
+    async def save_endpoint(
+        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+    ) -> None:
         """Replace it; `clean` begins a new health record. Raises NotFound, Conflict."""
 
-    async def delete_endpoint(self, app: str, endpoint: str) -> None:
+    async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it and cancel what is pending. Raises NotFound."""
 
     async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
@@ -405,15 +487,17 @@ class Store(Protocol):
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         """All deliveries of a message, by endpoint id."""
 
-    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        """Make one manual attempt due, outside the schedule. Raises NotFound, MissingPayload, DeliveryInFlight."""
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        """What was planned for an endpoint, each with its message; by message id."""
 
-    async def replay(
-        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
-    ) -> int:
-        """Make each of the messages due at the endpoint with a fresh schedule; how many.
+    async def request_attempt(
+        self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
+    ) -> Delivery:
+        """Make one manual attempt due, outside the schedule. Raises NotFound, MissingPayload, DeliveryInFlight.
 
-        Pending ones stay as they are, and so do those whose payload is gone.
+        The message may never have been planned for the endpoint; `ordered` says whether it then goes into its line.
         """
 
     async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
@@ -437,6 +521,18 @@ class Store(Protocol):
         endpoint: str | None = None,
     ) -> Found[Attempt]:
         """The same, with a filter."""
+
+    async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
+        """Of the messages created from `since` to `until`, not included."""
+
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+        """Those of that time that have succeeded, and the others."""
+
+    async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
+        """Remove the content of messages, given by id or event id; those of the `refs` that there are."""
+
+    async def expunge_attempt(self, app: str, message: str, attempt: str) -> None:
+        """Remove the bodies of an attempt; that of the answer reads EXPUNGED. Raises NotFound."""
 
     # sources and what they received
 
@@ -463,6 +559,28 @@ class Store(Protocol):
 
     async def get_received(self, app: str, source: str, request: str) -> Received | None:
         """One received request, byte for byte."""
+
+    # tasks: of the whole installation; a lease is compared as that of a delivery is
+
+    async def create_task(self, task: Task, remember: Remember | None = None) -> None:
+        """From now on it can be claimed."""
+
+    async def get_task(self, task: str) -> Task | None:
+        """One task."""
+
+    async def list_tasks(self, cursor: Cursor, kind: str | None = None, state: TaskState | None = None) -> list[Task]:
+        """By id."""
+
+    async def claim_task(self, now: int, lease: int, until: int) -> Task | None:
+        """Lease the running task that has waited longest, until `until`; None if there is none to be had."""
+
+    async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
+        """Do its next page, and lease it until `until`; None if the lease was lost. What the page raises undoes it."""
+
+    async def end_task(
+        self, task: str, lease: int, now: int, error: str | None = None, notices: Sequence[Accept] = ()
+    ) -> Task | None:
+        """It is finished, or has failed with an error; None if the lease was lost."""
 
     # tokens and idempotency keys
 

@@ -12,10 +12,10 @@ from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
-from tenterhook.store.lines import is_occupied, promote
-from tenterhook.store.objects import REMEMBER_AGAIN
+from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
+from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import chunks, insert, run, tuples
 
 Accepts = list[tuple[int, Accept]]
@@ -25,24 +25,34 @@ class _LeaseLost(Exception):
     """Some settlement of a batch came too late, so its rows must be looked at one by one."""
 
 
-def commit(db: sqlite3.Connection, work: Sequence[Work]) -> list[Done]:
+def commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers) -> list[Done]:
     """The answers to `work`, in its order. The caller opens and commits the transaction."""
     try:
-        return _commit(db, work, careful=False)
+        return _commit(db, work, answers, careful=False)
     except _LeaseLost:
         db.execute("ROLLBACK")
         db.execute("BEGIN IMMEDIATE")
-        return _commit(db, work, careful=True)
+        return _commit(db, work, answers, careful=True)
 
 
-def _commit(db: sqlite3.Connection, work: Sequence[Work], careful: bool) -> list[Done]:
+def _commit(db: sqlite3.Connection, work: Sequence[Work], answers: Answers, careful: bool) -> list[Done]:
     done: dict[int, Done] = {}
     _settle(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)], done, careful)
-    _accept(db, [(n, w) for n, w in enumerate(work) if isinstance(w, Accept)], done)
+    accepts = [(n, w) for n, w in enumerate(work) if isinstance(w, Accept) and _is_given(n, w, done)]
+    _accept(db, accepts, answers, done)
     for n, w in enumerate(work):
         if isinstance(w, Claim):
             done[n] = _claim(db, w)
     return [done[n] for n in range(len(work))]
+
+
+def _is_given(n: int, a: Accept, done: dict[int, Done]) -> bool:
+    """Whether the settlement that this goes with, if it goes with one, has been kept."""
+    settled = None if a.given is None else done[a.given]
+    if not isinstance(settled, Settled) or settled.kept:
+        return True
+    done[n] = Accepted(None)
+    return False
 
 
 # settlements
@@ -73,18 +83,27 @@ def _settle(db: sqlite3.Connection, items: list[tuple[int, Settlement]], done: d
     attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
     insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
     lost = _release_leases(db, [s for _, s in items], careful)
+    repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s)}
     kept = [s for _, s in items if id(s) not in lost]
     health = _merge_health(db, [s for s in kept if s.health is not None])
     for s in kept:
         if s.disable is not None:
             _disable(db, s)
     for n, s in items:
-        if id(s) in lost:
+        if id(s) in lost - repeated:
             done[n] = Settled(False)
             continue
         ended = s.delivery.order_key is not None and s.delivery.due_at is None
-        promoted = run(db, promote(s)) if ended else None
-        done[n] = Settled(True, promoted, None if s.health is None else health[s.delivery.endpoint])
+        promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
+        done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
+
+
+def _is_written(db: sqlite3.Connection, s: Settlement) -> bool:
+    """Whether an earlier commit of it was kept: it is answered alike, and has no effect again."""
+    d = s.delivery
+    text = "SELECT state, due_at, lease, attempts FROM delivery WHERE message = ? AND endpoint = ?"
+    found: Row | None = db.execute(text, (d.message, d.endpoint)).fetchone()
+    return found == (d.state.value, d.due_at, d.lease, d.attempts)
 
 
 def _merge_health(db: sqlite3.Connection, settlements: list[Settlement]) -> dict[str, Health]:
@@ -128,12 +147,11 @@ def _disable(db: sqlite3.Connection, s: Settlement) -> None:
 # accepts
 
 
-def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> None:
+def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict[int, Done]) -> None:
     if not items:
         return
-    fresh = items
-    for check in (_without_outdated, _without_remembered, _without_taken_ids, _without_duplicates):
-        fresh = check(db, fresh, done)
+    fresh = _without_remembered(_without_outdated(db, items, done), answers, done)
+    fresh = _without_duplicates(db, _without_taken_ids(db, fresh, done), done)
     lined_up = _line_up(db, fresh)
     messages = [a.message for _, a in fresh if a.message is not None]
     received = [a.received for _, a in fresh if a.received is not None]
@@ -142,8 +160,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> No
     insert(db, "delivery", rows.DELIVERY, [rows.delivery_row(d) for n, _ in fresh for d in lined_up[n]])
     insert(db, "received", rows.RECEIVED, [rows.received_row(r) for r in received])
     insert(db, "received_key", rows.RECEIVED_KEY, [rows.received_key_row(r) for r in received if rows.is_keyed(r)])
-    answers = [rows.remember_row(a.remember) for _, a in fresh if a.remember is not None]
-    insert(db, "idempotency", rows.REMEMBER, answers, REMEMBER_AGAIN)
+    answers.add([a.remember for _, a in fresh if a.remember is not None])
     for n, a in fresh:
         waiting = tuple(d.endpoint for d in lined_up[n] if d.state is State.WAITING)
         done[n] = Accepted(None if a.message is None else a.message.id, False, waiting)
@@ -169,16 +186,15 @@ def _app_of(a: Accept) -> str:
     return "" if subject is None else subject.app
 
 
-def _without_remembered(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
+def _without_remembered(items: Accepts, answers: Answers, done: dict[int, Done]) -> Accepts:
     made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
     if not made_at:
         return items
-    text = f"SELECT {rows.REMEMBER} FROM idempotency WHERE key IN ({listed(len(made_at))})"
     # an expired answer may still be there until it is pruned
     known = {
         key: Remembered(*answer)
-        for key, *answer, expires_at in db.execute(text, list(made_at))
-        if expires_at > made_at[key]
+        for key, *answer, expires_at in answers.known(list(made_at))
+        if key in made_at and expires_at > made_at[key]
     }
     fresh, seen = [], set[bytes]()
     for n, a in items:
@@ -243,28 +259,13 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
 
 
 def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery, ...]]:
-    """FIFO: a delivery goes behind those of its line that are pending; only the head of a line can be due."""
     occupied: set[tuple[str, str]] = set()
-    lined_up: dict[int, tuple[Delivery, ...]] = {}
-    for n, a in items:
-        deliveries = a.deliveries
-        if any(d.order_key is not None for d in deliveries):
-            deliveries = tuple(
-                replace(d, state=State.WAITING, due_at=None, lease=0) if _has_predecessor(db, d, occupied) else d
-                for d in deliveries
-            )
-        lined_up[n] = deliveries
-    return lined_up
-
-
-def _has_predecessor(db: sqlite3.Connection, d: Delivery, occupied: set[tuple[str, str]]) -> bool:
-    if d.order_key is None:
-        return False
-    line = (d.endpoint, d.order_key)
-    if line in occupied or run(db, is_occupied(*line)):
-        return True
-    occupied.add(line)
-    return False
+    return {
+        n: run(db, line_up(a.deliveries, occupied))
+        if any(d.order_key is not None for d in a.deliveries)
+        else a.deliveries
+        for n, a in items
+    }
 
 
 # claims

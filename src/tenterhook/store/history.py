@@ -11,9 +11,10 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import DeliveryInFlight, MissingPayload, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
-from tenterhook.store.base import Cursor, Settlement
+from tenterhook.store.base import Accept, Cursor, Lapsing, NextDue, Settlement
 from tenterhook.store.lines import is_occupied, promote
 from tenterhook.store.lists import Where, page
+from tenterhook.store.notices import announce, lines_of
 from tenterhook.store.sql import (
     Insert,
     LockLines,
@@ -97,14 +98,16 @@ def _save(delivery: Delivery) -> Verb[None]:
         yield Tell("due", delivery.endpoint)
 
 
-def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: int) -> Verb[Delivery]:
+def request_attempt(app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool) -> Verb[Delivery]:
     """A pending delivery keeps its planned try in `resume_at`; one that has ended gets one try and nothing more."""
     kept = yield from _kept(app, message)
-    delivery = None if kept is None else (yield from _held(app, message, endpoint))
-    if kept is None or delivery is None:
+    if kept is None:
         raise NotFound
     if kept[1]:
         raise MissingPayload
+    delivery = yield from _held(app, message, endpoint)
+    if delivery is None:
+        delivery = yield from _never_planned(app, message, endpoint, (kept[0] or "") if ordered else None, now)
     if delivery.state is State.LEASED:
         raise DeliveryInFlight
     if delivery.state is State.WAITING:
@@ -131,25 +134,6 @@ def _let_one_through(endpoint: str) -> Verb[None]:
 
 def _must_queue(delivery: Delivery) -> Verb[bool]:
     return delivery.order_key is not None and (yield from is_occupied(delivery.endpoint, delivery.order_key))
-
-
-def replay(app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool) -> Verb[int]:
-    count = 0
-    for message_id in sorted(message_ids):
-        kept = yield from _kept(app, message_id)
-        if kept is None or kept[1]:
-            continue
-        delivery = yield from _held(app, message_id, endpoint)
-        if delivery is None:
-            line = (kept[0] or "") if order else None
-            delivery = yield from _never_planned(app, message_id, endpoint, line, now)
-        elif delivery.state in PENDING:
-            continue
-        queued = yield from _must_queue(delivery)
-        moved = step(delivery, "queued") if queued else step(delivery, "replayed", due_at=now)
-        yield from _save(replace(moved, step=0, trigger=Trigger.SCHEDULED, resume_at=None, expires_at=now + lifetime))
-        count += 1
-    return count
 
 
 def _never_planned(app: str, message: str, endpoint: str, line: str | None, now: int) -> Verb[Delivery]:
@@ -179,22 +163,40 @@ def _end(delivery: Delivery, event: str, now: int) -> Verb[Delivery]:
     return ended
 
 
-def lapse(now: int, limit: int) -> Verb[list[Delivery]]:
-    text = f"SELECT {rows.DELIVERY} FROM delivery WHERE state IN ('waiting', 'due') AND expires_at <= ? LIMIT ?"
-    over = [rows.delivery(row) for row in (yield from select(text, now, limit))]
-    lines = sorted({(d.endpoint, d.order_key) for d in over if d.order_key is not None})
+_LAPSING = (
+    f"SELECT {', '.join('d.' + column for column in rows.DELIVERY.split(', '))}, m.event_id, e.uid, a.id, a.status,"
+    " a.started_at FROM delivery AS d LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message"
+    " LEFT JOIN endpoint AS e ON e.id = d.endpoint LEFT JOIN attempt AS a ON a.message = d.message AND a.id = ("
+    # by message the index on messages is the better one: as an expression the endpoint tempts to no other
+    "SELECT max(x.id) FROM attempt AS x WHERE x.message = d.message AND (x.endpoint || '') = d.endpoint)"
+    " WHERE d.state IN ('waiting', 'due') AND d.expires_at <= ? LIMIT ?"
+)
+
+
+def list_lapsing(now: int, limit: int) -> Verb[list[Lapsing]]:
+    return [
+        Lapsing(rows.delivery(row[:-5]), row[-5], row[-4], None if row[-3] is None else (row[-3], row[-2], row[-1]))
+        for row in (yield from select(_LAPSING, now, limit))
+    ]
+
+
+def lapse(now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> Verb[list[Delivery]]:
+    lines = {(d.endpoint, d.order_key) for d, _ in over if d.order_key is not None}
+    lines.update(line for _, notices in over for line in lines_of(notices))
     if lines:
-        yield LockLines(lines)
+        yield LockLines(sorted(lines))
     ended = []
-    for found in sorted(over, key=lambda d: (d.message, d.endpoint)):
+    for found, notices in sorted(over, key=lambda one: (one[0].message, one[0].endpoint)):
         # ending the head of a line changes its successor, which may be in this list too
         current = yield from _held(found.app, found.message, found.endpoint)
         if current is not None and current.state in (State.WAITING, State.DUE) and current.expires_at <= now:
             ended.append((yield from _end(current, "lapsed", now)))
+            yield from announce(notices)
     return ended
 
 
 def recover(now: int) -> Verb[int]:
+    yield from change("UPDATE task SET due_at = ? WHERE due_at > ?", now, now)
     return (yield from change("UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'leased'", now))
 
 
@@ -205,14 +207,15 @@ _NEXT_DUES = """
         SELECT (SELECT min(d.endpoint) FROM delivery AS d WHERE d.endpoint > behind.endpoint AND d.due_at IS NOT NULL)
         FROM behind WHERE behind.endpoint IS NOT NULL
     )
-    SELECT endpoint, (SELECT min(d.due_at) FROM delivery AS d WHERE d.endpoint = behind.endpoint AND d.due_at IS NOT NULL)
+    SELECT endpoint, (SELECT min(d.due_at) FROM delivery AS d WHERE d.endpoint = behind.endpoint AND d.due_at IS NOT NULL),
+        (SELECT e.updated_at FROM endpoint AS e WHERE e.id = behind.endpoint)
     FROM behind WHERE endpoint IS NOT NULL LIMIT ?
 """
 
 
-def next_dues(after: str | None, limit: int) -> Verb[list[tuple[str, int]]]:
+def next_dues(after: str | None, limit: int) -> Verb[list[NextDue]]:
     """Steps from endpoint to endpoint through the index: the cost does not grow with the deliveries behind each."""
-    return [(row[0], row[1]) for row in (yield from select(_NEXT_DUES, after or "", limit))]
+    return [NextDue(*row) for row in (yield from select(_NEXT_DUES, after or "", limit))]
 
 
 # attempts

@@ -3,19 +3,45 @@
 Whoever reads a line to change it locks it first (`sql.LockLines`), so that nodes side by side never see half a move.
 """
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from tenterhook.engine.lifecycle import PENDING, step
+from tenterhook.model import Delivery, State
 from tenterhook.store import rows
 from tenterhook.store.base import Claimed, Settlement
 from tenterhook.store.sql import Verb, change, select_one
 
 LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
 PENDING_STATES = ", ".join(f"'{state.value}'" for state in PENDING)
+LINES_PENDING = f"order_key IS NOT NULL AND state IN ({PENDING_STATES})"
+"""What the index on lines holds: a condition that says so lets a statement use it."""
 
 
 def is_occupied(endpoint: str, order_key: str) -> Verb[bool]:
     """Whether any delivery of this line is pending."""
     text = f"SELECT 1 FROM delivery WHERE {LINE} AND state IN ({PENDING_STATES}) LIMIT 1"
     return (yield from select_one(text, endpoint, order_key)) is not None
+
+
+def line_up(deliveries: Sequence[Delivery], occupied: set[tuple[str, str]]) -> Verb[tuple[Delivery, ...]]:
+    """New deliveries as they can be written: only the head of a line can be due, the others go behind what is pending.
+
+    `occupied` are the lines that the same transaction has already given a head.
+    """
+    placed = []
+    for delivery in deliveries:
+        if delivery.order_key is None:
+            placed.append(delivery)
+            continue
+        line = (delivery.endpoint, delivery.order_key)
+        if line in occupied or (yield from is_occupied(*line)):
+            placed.append(replace(delivery, state=State.WAITING, due_at=None, lease=0))
+        else:
+            occupied.add(line)
+            placed.append(delivery)
+    return tuple(placed)
 
 
 def promote(s: Settlement) -> Verb[Claimed | None]:
@@ -41,9 +67,18 @@ def promote(s: Settlement) -> Verb[Claimed | None]:
         "UPDATE delivery SET state = ?, due_at = ?, lease = ? WHERE message = ? AND endpoint = ?",
         successor.state.value, successor.due_at, successor.lease, successor.message, successor.endpoint,
     )  # fmt: skip
-    if not s.next_lease:
-        return None
+    return (yield from _claimed(successor)) if s.next_lease else None
+
+
+def promoted_by(s: Settlement) -> Verb[Claimed | None]:
+    """What an earlier commit of the same settlement has leased."""
+    text = f"SELECT {rows.DELIVERY} FROM delivery WHERE {LINE} AND state = 'leased' AND lease = ?"
+    found = yield from select_one(text, s.delivery.endpoint, s.delivery.order_key, s.next_lease)
+    return None if found is None else (yield from _claimed(rows.delivery(found)))
+
+
+def _claimed(leased: Delivery) -> Verb[Claimed | None]:
     stored = yield from select_one(
-        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", successor.app, successor.message
+        f"SELECT {rows.MESSAGE} FROM message WHERE app = ? AND id = ?", leased.app, leased.message
     )
-    return None if stored is None else Claimed(successor, rows.message(stored))
+    return None if stored is None else Claimed(leased, rows.message(stored))

@@ -4,16 +4,17 @@ Whatever changes how messages of an application are routed or received raises th
 that plans with an outdated picture is found out (`base.Accept`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from tenterhook.errors import Conflict, EventTypeExists, IdempotencyInProgress, NotFound
-from tenterhook.model import Application, Endpoint, EventType, Health, Source, Token
+from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Health, Source, Token
 from tenterhook.store import rows
-from tenterhook.store.base import Cursor, Loaded, Remember, Remembered
+from tenterhook.store.base import Accept, Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
+from tenterhook.store.notices import announce
 from tenterhook.store.sql import Insert, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
 
@@ -85,10 +86,11 @@ def save_application(app: Application) -> Verb[None]:
     yield from touch(app.id)
 
 
-def delete_application(app: str) -> Verb[None]:
+def delete_application(app: str, notices: Sequence[Accept]) -> Verb[None]:
+    yield from announce(notices)
     _must_exist((yield from change("DELETE FROM application WHERE id = ?", app)))
     for (endpoint,) in (yield from select("SELECT id FROM endpoint WHERE app = ?", app)):
-        yield from delete_endpoint(app, endpoint)
+        yield from delete_endpoint(app, endpoint, ())
     yield from change("DELETE FROM source WHERE app = ?", app)
     yield from change("DELETE FROM token WHERE id IN (SELECT token FROM integration WHERE app = ?)", app)
     yield from change("DELETE FROM integration WHERE app = ?", app)
@@ -103,17 +105,28 @@ def get_application(app: str) -> Verb[Application | None]:
     return None if found is None else _application(found[0])
 
 
-def load_application(vault: Vault, app: str) -> Verb[Loaded | None]:
+_FEW_CHANGED = 100
+"""If more endpoints than this have changed, all are read."""
+
+
+def load_application(vault: Vault, app: str, known: Mapping[str, int]) -> Verb[Loaded | None]:
     # the revision is read first: endpoints that are newer than it are noticed, older ones would not be
     found = yield from select_one("SELECT document, revision FROM application WHERE id = ? OR uid = ?", app, app)
     if found is None:
         return None
     application = _application(found[0])
+    if known:
+        there = yield from select("SELECT id, updated_at FROM endpoint WHERE app = ?", application.id)
+        changed = [one for one, updated_at in there if known.get(one) != updated_at]
+        if len(changed) <= _FEW_CHANGED:
+            endpoints = yield from load_endpoints(vault, application.id, changed)
+            unchanged = tuple([one for one, updated_at in there if known.get(one) == updated_at])
+            return Loaded(application, found[1], tuple(endpoints), unchanged)
     return Loaded(application, found[1], tuple((yield from load_endpoints(vault, application.id))))
 
 
 def list_applications(cursor: Cursor) -> Verb[list[Application]]:
-    found = yield from page("document FROM application", [], "id", cursor)
+    found = yield from page("document FROM application", [("id <> ?", (OPERATIONAL,))], "id", cursor)
     return [_application(row[0]) for row in found]
 
 
@@ -170,14 +183,16 @@ def list_event_types(cursor: Cursor, archived: bool) -> Verb[list[EventType]]:
 _ENDPOINT_TAKEN = "an endpoint with this uid exists already in the application"
 
 
-def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None) -> Verb[None]:
+def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None, notices: Sequence[Accept]) -> Verb[None]:
+    yield from announce(notices)
     text = f"INSERT INTO endpoint (id, app, uid, {rows.ENDPOINT}) VALUES ({listed(8)})"
     yield from _unique(text, rows.endpoint_row(endpoint, vault), _ENDPOINT_TAKEN)
     yield from remember(answer)
     yield from touch(endpoint.app)
 
 
-def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool) -> Verb[None]:
+def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool, notices: Sequence[Accept]) -> Verb[None]:
+    yield from announce(notices)
     row = (*rows.endpoint_row(endpoint, vault)[2:], endpoint.id, app)
     text = (
         "UPDATE endpoint SET uid = ?, disabled = ?, disabled_reason = ?, updated_at = ?, document = ?, sealed = ?"
@@ -190,7 +205,8 @@ def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool) -> Ve
     yield Tell("endpoint", endpoint.id)
 
 
-def delete_endpoint(app: str, endpoint: str) -> Verb[None]:
+def delete_endpoint(app: str, endpoint: str, notices: Sequence[Accept]) -> Verb[None]:
+    yield from announce(notices)
     _must_exist((yield from change("DELETE FROM endpoint WHERE id = ? AND app = ?", endpoint, app)))
     yield from change("DELETE FROM health WHERE endpoint = ?", endpoint)
     yield from abandon(endpoint)
@@ -232,8 +248,9 @@ def load_endpoint(vault: Vault, endpoint: str) -> Verb[tuple[Endpoint, Health] |
     return None if found is None else _with_health(found, vault)
 
 
-def load_endpoints(vault: Vault, app: str) -> Verb[list[tuple[Endpoint, Health]]]:
-    found = yield from select(f"{_WITH_HEALTH} WHERE e.app = ? ORDER BY e.id", app)
+def load_endpoints(vault: Vault, app: str, only: Sequence[str] | None = None) -> Verb[list[tuple[Endpoint, Health]]]:
+    these = "" if only is None else f" AND e.id IN ({listed(len(only))})"
+    found = yield from select(f"{_WITH_HEALTH} WHERE e.app = ?{these} ORDER BY e.id", app, *(only or ()))
     return [_with_health(row, vault) for row in found]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
-from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
 from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.copying.verbs import refuse_unfinished
@@ -56,14 +56,18 @@ COMMON = {
 }
 """What every connection sets."""
 
-_COMMITTING = {
-    "statement_timeout": f"{COMMIT_SECONDS}s",
-    # a plan is made once, perhaps on an empty table: it must go by the indexes that will matter
+_BY_INDEX = {
+    # a plan is made once and used for long: it must go by the indexes that will matter. And to plan a statement over all
+    # parts of the history takes longer than to run it
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+
+_FIRST_PLANS, _MOST_PLANS = 100, 10_000
+"""After so much work all plans are made anew, then after twice as much, and so on up to the second: a plan for a table that
+was empty reads all of it, and the table may have grown by as much as was written since."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,10 +85,12 @@ class PostgresStore(SharedVerbs):
         self.clock: Clock = self._remote
         self._pool: Pool
         self._committing: Session | None = None
+        self._done, self._plans_end = 0, _FIRST_PLANS
         self._one_at_a_time = asyncio.Lock()
         self._durable: dict[str, str] = {}
         self._ear: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
+        self._stir = asyncio.Event()  # the listener must look up
+        self._closing = False
 
     @classmethod
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
@@ -98,7 +104,7 @@ class PostgresStore(SharedVerbs):
             store._pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=WRITE_SECONDS + _GRACE_SECONDS,
                 reset=_as_it_was,
-                server_settings={**COMMON, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
+                server_settings={**COMMON, **_BY_INDEX, **store._durable, "statement_timeout": f"{WRITE_SECONDS}s"},
             )  # fmt: skip
         except ValueError as error:
             raise ConfigurationError(f"database: {error}") from None
@@ -138,7 +144,8 @@ class PostgresStore(SharedVerbs):
         return connection
 
     async def close(self) -> None:
-        self._closing.set()
+        self._closing = True
+        self._stir.set()
         if self._ear is not None:
             await self._ear
         if self._committing is not None:
@@ -148,7 +155,8 @@ class PostgresStore(SharedVerbs):
     # batches
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
-        batch = Batch(work, self._tell)
+        batch = Batch(work, self._tell, replan=self._outgrows_plans(len(work)))
+        doubt = False
         for tries in range(1, _TRIES + 1):
             try:
                 return batch.answers(await self._fetch(batch))
@@ -157,37 +165,46 @@ class PostgresStore(SharedVerbs):
                 if tries == _TRIES:
                     raise
                 batch = Batch(work, self._tell, again=True)
+            except _Cut as cut:
+                doubt = True
+                if tries == _TRIES or isinstance(cut.cause, TimeoutError):
+                    raise self._meaning(cut.cause, doubt) from cut.cause
+                batch = Batch(work, self._tell, again=True)
             except Exception as error:
-                lost = self._committing is None
-                if tries < _TRIES and worth_retrying(error):
-                    continue
-                if lost and tries == 1 and is_unavailable(error) and not isinstance(error, TimeoutError):
-                    # whether it was kept is not known
-                    batch = Batch(work, self._tell, again=True)
-                    continue
-                raise self._meaning(error) from error
+                if tries == _TRIES or not worth_retrying(error):
+                    raise self._meaning(error, doubt) from error
         raise AssertionError
 
     async def _fetch(self, batch: Batch) -> list[Any]:
         async with self._one_at_a_time:
-            return await self._round_trip(batch)
+            if self._committing is None or self._committing.is_closed():
+                self._committing = None
+                self._committing = await self._connect({**_BY_INDEX, "statement_timeout": f"{COMMIT_SECONDS}s"})
+                self._done, self._plans_end = 0, _FIRST_PLANS
+            return await self._round_trip(self._committing, batch)
 
-    async def _round_trip(self, batch: Batch) -> list[Any]:
-        if self._committing is None or self._committing.is_closed():
-            self._committing = None
-            self._committing = await self._connect(_COMMITTING)
+    async def _round_trip(self, connection: Session, batch: Batch) -> list[Any]:
         asked = steady()
         try:
-            found = await self._committing.fetch(
-                batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS
-            )
+            found = await connection.fetch(batch.statement, *batch.values, timeout=COMMIT_SECONDS + _GRACE_SECONDS)
         except BaseException as error:
-            if not isinstance(error, asyncpg.PostgresError | ValueError) or self._committing.is_closed():
-                self._committing.terminate()
-                self._committing = None
-            raise
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+                raise
+            connection.terminate()
+            self._committing = None
+            if not isinstance(error, Exception) or not is_unavailable(error):
+                raise
+            raise _Cut(error) from error
         self._remote.read(asked, steady(), clock_of(found))
         return found
+
+    def _outgrows_plans(self, size: int) -> bool:
+        """Whether to make plans anew after so much more work."""
+        self._done += size
+        if self._done < self._plans_end:
+            return False
+        self._plans_end = self._done + min(self._done, _MOST_PLANS)
+        return True
 
     # other verbs
 
@@ -224,11 +241,13 @@ class PostgresStore(SharedVerbs):
         except Exception as error:
             raise self._meaning(error) from error
 
-    def _meaning(self, error: Exception) -> Exception:
-        """The same error, or StoreUnavailable for what is the database's."""
+    def _meaning(self, error: Exception, doubt: bool = False) -> Exception:
+        """The same error, or StoreUnavailable for what is the database's; with a `doubt` it may have been done."""
         if not is_unavailable(error):
             return error
         log.error("database error: %s", words(error))
+        if doubt:
+            return OutcomeUnknown(f"the database did not answer ({words(error)}): this may have been accepted, or not")
         return StoreUnavailable(f"the database cannot be used right now ({words(error)}): nothing was accepted")
 
     async def recover(self, now: int) -> int:
@@ -244,19 +263,24 @@ class PostgresStore(SharedVerbs):
 
     async def _listen(self, hear: Callable[[Hint], None]) -> None:
         wait = _FIRST_WAIT
-        while not self._closing.is_set():
+        while not self._closing:
             with suppress(Exception):
                 connection = await self._connect({})
                 try:
-                    await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
+                    connection.add_termination_listener(lambda _: self._stir.set())
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
-                    while not await until(self._closing, _HEARTBEAT):
-                        await self._read_clock(connection)
+                    while not connection.is_closed() and not self._closing:
+                        if not await until(self._stir, _HEARTBEAT):
+                            await self._read_clock(connection)
                 finally:
                     await _hang_up(connection)
-            await until(self._closing, wait)
-            wait = min(2 * wait, SECOND)
+            if not self._closing:
+                self._stir.clear()
+                await until(self._stir, wait)
+                wait = min(2 * wait, SECOND)
 
 
 _PENDING = """
@@ -281,6 +305,14 @@ async def _as_it_was(connection: Session) -> None:
     """Verbs leave nothing in a session, unless one was cut off in its transaction: to reset it costs a round trip."""
     if connection.is_in_transaction():
         await connection.reset()
+
+
+class _Cut(Exception):
+    """The connection ended between a statement and its answer, because of `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 async def _in_time(connection: Connection, reading: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,7 @@ from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 6, "accept": 11, "claim": 1, "clock": 0}
+_CALLS = {"lock": 1, "settle": 6, "accept": 12, "claim": 2, "clock": 1}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -33,7 +33,7 @@ _DELIVERY, _MESSAGE = 9, 22
 
 _ORDER_KEY = 1 + rows.DELIVERY.split(", ").index("order_key")
 
-CLOCK = f"SELECT i FROM clock_{_VERSION}()"
+CLOCK = f"SELECT i FROM clock_{_VERSION}(false)"
 
 
 def line_key(endpoint: str, order_key: str) -> int:
@@ -44,8 +44,9 @@ def line_key(endpoint: str, order_key: str) -> int:
 class Batch:
     """`statement` with `values` does the work; `answers` reads what came back."""
 
-    def __init__(self, work: Sequence[Work], tell: bool, again: bool = False) -> None:
-        """`tell` other nodes what is due: for a node without a worker. `again`: it may have been done before."""
+    def __init__(self, work: Sequence[Work], tell: bool, *, again: bool = False, replan: bool = False) -> None:
+        """`tell` other nodes what is due: for a node without a worker. `again`: it may have been done before. `replan`:
+        the session makes its plans anew afterwards."""
         self._work, self._tell, self._again = work, tell, again
         self._repeats: dict[int, int] = {}  # a second use of an idempotency key → the first
         settlements = [(n, w) for n, w in enumerate(work) if isinstance(w, Settlement)]
@@ -56,7 +57,8 @@ class Batch:
             "lock": [lines] if lines else [],
             "settle": _settle_values(settlements, again) if settlements else [],
             "accept": self._accept_values(accepts) if accepts else [],
-            "claim": [[_claim_row(n, c) for n, c in claims]] if claims else [],
+            "claim": [again, [_claim_row(n, c) for n, c in claims]] if claims else [],
+            "clock": [replan],
         }
         self.statement = _statement(tuple([name for name, values in calls.items() if values]))
         self.values = [value for values in calls.values() for value in values]
@@ -74,6 +76,7 @@ class Batch:
         return [
             self._again,
             [(*plan, numbers) for plan, numbers in plans.items()],
+            [(n, a.given) for n, a in accepts if a.given is not None],
             # what others may insert at the same time is in one order, whichever node inserts it
             sorted([(n, *rows.remember_row(a.remember)) for n, a in accepts if a.remember is not None], key=_behind_n),
             min([one.made_at for one in remember], default=0),
@@ -112,6 +115,8 @@ class Batch:
                 done.append(_settled(n, w, by_number, health))
             elif isinstance(w, Claim):
                 done.append(_page(n, by_number))
+            elif _is_left_out(w, done):
+                done.append(Accepted(None))
             elif n in self._repeats:
                 first = done[self._repeats[n]]
                 same = isinstance(first, OutdatedPlan) or (isinstance(first, Accepted) and first.remembered is not None)
@@ -129,7 +134,7 @@ def clock_of(found: Sequence[Row]) -> int:
 @cache
 def _statement(names: tuple[str, ...]) -> str:
     calls, at = [], 1
-    for name in (*names, "clock"):
+    for name in names:
         places = ", ".join(f"${n}" for n in range(at, at + _CALLS[name]))
         calls.append(f"SELECT * FROM {name}_{_VERSION}({places})")
         at += _CALLS[name]
@@ -201,6 +206,12 @@ def _settled(n: int, s: Settlement, found: dict[tuple[str, int], list[Row]], hea
 
 
 # accepts
+
+
+def _is_left_out(a: Accept, done: list[Done]) -> bool:
+    """Whether the settlement that this goes with was not kept."""
+    settled = None if a.given is None else done[a.given]
+    return isinstance(settled, Settled) and not settled.kept
 
 
 def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Done:

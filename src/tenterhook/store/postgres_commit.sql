@@ -7,6 +7,9 @@
 -- `again` says that some of it may have been kept by an earlier commit whose answer was lost: what is there already stays
 -- as it is. Without it such a row is a unique violation, which costs less than to look for each.
 --
+-- The history is in parts, one for each day that is kept. A statement that reads it prepares to look into every one, unless
+-- the range of ids is given by values, not by a join. So none of those stands in the way of an ordinary message.
+--
 -- Names in braces get a digest of this text: nodes of different versions use each their own.
 
 CREATE TYPE {settlement} AS (
@@ -29,6 +32,8 @@ CREATE TYPE {disabling} AS (n int, app text, endpoint text, reason text, now big
 CREATE TYPE {ending} AS (n int, endpoint text, order_key text, now bigint, lease bigint, until bigint);
 -- the revision of an application that these pieces of work were planned for
 CREATE TYPE {plan} AS (app text, revision bigint, numbers int[]);
+-- an accept that goes with a settlement of the same batch
+CREATE TYPE {companion} AS (n int, settlement int);
 CREATE TYPE {idempotency} AS (
     n int, key bytea, body_hash bytea, status bigint, answer bytea, expires_at bigint
 );
@@ -50,11 +55,21 @@ CREATE TYPE {received} AS (
 CREATE TYPE {claim} AS (
     n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint
 );
+CREATE TYPE {claimed} AS (
+    n int, old_lease bigint, not_before bigint, message text, endpoint text, app text, state text, due_at bigint,
+    lease bigint, attempts bigint, step bigint, order_key text, trigger text, resume_at bigint, created_at bigint,
+    expires_at bigint
+);
 
-CREATE FUNCTION {clock}() RETURNS SETOF answer LANGUAGE plpgsql AS $$
+-- The end of every batch: what time it is. `replan` makes the session forget its plans: one that was made while a table was
+-- small reads all of it.
+CREATE FUNCTION {clock}(replan boolean) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 DECLARE
     a answer;
 BEGIN
+    IF replan THEN
+        DISCARD PLANS;
+    END IF;
     a.kind := 'clock';
     a.i := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     RETURN NEXT a;
@@ -77,16 +92,20 @@ CREATE FUNCTION {settle}(
 #variable_conflict use_column
 DECLARE
     kept int[];
+    repeated int[] := '{}';  -- an earlier commit of these was kept: they are answered alike, and have no effect again
     healed text[];
     number int;
     line record;
     successor record;
     a answer;
 BEGIN
+    IF again THEN
+        SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
+        WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
+    END IF;
     INSERT INTO attempt (id, app, message, endpoint, number, trigger, started_at, result, reason, status, detail, retry_after,
         url, request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte)
-    SELECT v.* FROM unnest(tries) AS v
-    WHERE NOT (again AND EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id));
+    SELECT * FROM unnest(tries);
 
     WITH written AS (
         UPDATE delivery AS d
@@ -98,8 +117,15 @@ BEGIN
     )
     SELECT coalesce(array_agg(n), '{}') INTO kept FROM written;
     IF cardinality(kept) < cardinality(settlements) THEN
+        SELECT coalesce(array_agg(v.n), '{}') INTO repeated FROM unnest(settlements) AS v
+        JOIN delivery AS d ON d.message = v.message AND d.endpoint = v.endpoint
+        WHERE v.n <> ALL (kept) AND d.state = v.state AND d.due_at IS NOT DISTINCT FROM v.due_at
+            AND d.lease = v.new_lease AND d.attempts = v.attempts;
+        -- the accepts of this batch that go with one of these are left out
+        PERFORM set_config('tenterhook.lost', (
+            SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated)), true);
         a.kind := 'lost';
-        FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept) LOOP
+        FOR number IN SELECT v.n FROM unnest(settlements) AS v WHERE v.n <> ALL (kept || repeated) LOOP
             a.n := number;
             RETURN NEXT a;
         END LOOP;
@@ -149,41 +175,46 @@ BEGIN
     END LOOP;
 
     FOR line IN
-        SELECT * FROM unnest(endings) AS v WHERE v.n = ANY (kept) ORDER BY n
+        SELECT * FROM unnest(endings) AS v WHERE v.n = ANY (kept || repeated) ORDER BY n
     LOOP
         -- nothing moves while another heads the line already, as after a replay
-        CONTINUE WHEN EXISTS (
-            SELECT FROM delivery AS d
-            WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
-                AND d.state IN ('due', 'leased'));
         SELECT d.* INTO successor FROM delivery AS d
         WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
-            AND d.state IN ('waiting', 'due', 'leased') AND d.state = 'waiting'
-        ORDER BY d.message LIMIT 1;
-        CONTINUE WHEN NOT FOUND;
-        UPDATE delivery SET state = CASE WHEN line.lease = 0 THEN 'due' ELSE 'leased' END,
-            due_at = CASE WHEN line.lease = 0 THEN line.now ELSE line.until END, lease = line.lease
-        WHERE message = successor.message AND endpoint = successor.endpoint;
+            AND d.state IN ('due', 'leased')
+        ORDER BY d.lease = line.lease DESC LIMIT 1;
+        IF FOUND THEN
+            CONTINUE WHEN line.n <> ALL (repeated) OR successor.lease <> line.lease;
+        ELSE
+            SELECT d.* INTO successor FROM delivery AS d
+            WHERE d.endpoint = line.endpoint AND d.order_key = line.order_key AND d.order_key IS NOT NULL
+                AND d.state IN ('waiting', 'due', 'leased') AND d.state = 'waiting'
+            ORDER BY d.message LIMIT 1;
+            CONTINUE WHEN NOT FOUND;
+            UPDATE delivery SET state = CASE WHEN line.lease = 0 THEN 'due' ELSE 'leased' END,
+                due_at = CASE WHEN line.lease = 0 THEN line.now ELSE line.until END, lease = line.lease
+            WHERE message = successor.message AND endpoint = successor.endpoint;
+        END IF;
         RETURN QUERY SELECT
             'promoted', line.n, NULL::text, 0::bigint, e.updated_at, NULL::bigint, NULL::bigint, NULL::bytea,
             NULL::bytea, d.message, d.endpoint, d.app, d.state, d.due_at, d.lease, d.attempts, d.step, d.order_key,
             d.trigger, d.resume_at, d.created_at, d.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
             m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
         FROM delivery AS d
-        LEFT JOIN message AS m ON m.app = d.app AND m.id = d.message
+        LEFT JOIN message AS m ON m.app = successor.app AND m.id = successor.message
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
         WHERE d.message = successor.message AND d.endpoint = successor.endpoint AND line.lease <> 0;
     END LOOP;
 END $$;
 
 CREATE FUNCTION {accept}(
-    again boolean, plans {plan}[], answered {idempotency}[], answered_at bigint, event_ids {event_id}[],
-    keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
+    again boolean, plans {plan}[], companions {companion}[], answered {idempotency}[], answered_at bigint,
+    event_ids {event_id}[], keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
     -- whether any delivery has an order, and whether other nodes must be told what is due
     ordered boolean, tell boolean
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    there int[] := '{}';     -- these have been written
     refused int[] := '{}';   -- nothing of these is written
     repeats int[] := '{}';   -- of these only the received request is, as a duplicate
     firsts text[] := '{}';   -- … of these messages
@@ -193,18 +224,28 @@ DECLARE
     hit record;
     a answer;
 BEGIN
+    IF again THEN
+        SELECT coalesce(array_agg(v.n), '{}') INTO there
+        FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id;
+    END IF;
+
     a.kind := 'outdated';
     FOR number IN
         SELECT unnest(v.numbers) FROM unnest(plans) AS v
         LEFT JOIN application AS p ON p.id = v.app
         WHERE p.revision IS DISTINCT FROM v.revision
     LOOP
-        CONTINUE WHEN again AND EXISTS (
-            SELECT FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id WHERE v.n = number);
+        CONTINUE WHEN number = ANY (there);
         refused := refused || number;
         a.n := number;
         RETURN NEXT a;
     END LOOP;
+
+    IF cardinality(companions) > 0 THEN
+        refused := refused || ARRAY(
+            SELECT v.n FROM unnest(companions) AS v
+            WHERE v.settlement::text = ANY (string_to_array(current_setting('tenterhook.lost', true), ',')));
+    END IF;
 
     IF cardinality(answered) > 0 THEN
         -- the insertion is the lock: a node that is behind waits here for the answer of the one before
@@ -294,13 +335,12 @@ BEGIN
     SELECT v.id, v.app, v.event_type, v.payload, v.content_type, v.event_id, v.channels, v.tags, v.order_key, v.source,
         v.created_at, v.deliver_at, v.payload_until
     FROM unnest(messages) AS v
-    WHERE v.n <> ALL (refused)
-        AND NOT (again AND EXISTS (SELECT FROM message AS m WHERE m.app = v.app AND m.id = v.id));
+    WHERE v.n <> ALL (refused) AND v.n <> ALL (there);
 
     IF ordered THEN
         -- only the head of a line can be due: the others go behind what is pending, and behind each other
         FOR hit IN
-            SELECT v.place, v.n, v.endpoint FROM (
+            SELECT v.place, v.n, v.endpoint, v.message FROM (
                 SELECT u.*, u.ordinality AS place,
                     row_number() OVER (PARTITION BY u.endpoint, u.order_key ORDER BY u.ordinality) AS nth
                 FROM unnest(deliveries) WITH ORDINALITY AS u
@@ -311,6 +351,9 @@ BEGIN
                 WHERE d.endpoint = v.endpoint AND d.order_key = v.order_key AND d.order_key IS NOT NULL
                     AND d.state IN ('waiting', 'due', 'leased') AND d.message <> v.message)
         LOOP
+            CONTINUE WHEN again AND EXISTS (
+                SELECT FROM delivery AS d
+                WHERE d.message = hit.message AND d.endpoint = hit.endpoint AND d.state <> 'waiting');
             waiting := waiting || hit.place;
             a := NULL;
             a.kind := 'waiting'; a.n := hit.n; a.a := hit.endpoint;
@@ -326,8 +369,7 @@ BEGIN
         CASE WHEN v.ordinality = ANY (waiting) THEN 0 ELSE v.lease END,
         v.attempts, v.step, v.order_key, v.trigger, v.resume_at, v.created_at, v.expires_at
     FROM unnest(deliveries) WITH ORDINALITY AS v
-    WHERE v.n <> ALL (refused)
-        AND NOT (again AND EXISTS (SELECT FROM delivery AS d WHERE d.message = v.message AND d.endpoint = v.endpoint));
+    WHERE v.n <> ALL (refused) AND v.n <> ALL (there);
 
     IF tell THEN
         PERFORM pg_notify('tenterhook', 'due ' || v.endpoint)
@@ -335,7 +377,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION {claim}(claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
+CREATE FUNCTION {claim}(again boolean, claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     c record;
@@ -345,9 +387,18 @@ DECLARE
     base bigint;       -- the first instant that the rate has left
     gap bigint;
     taken bigint;
+    found {claimed}[];
+    claimed {claimed}[] := '{}';
+    first text COLLATE "C";
+    last text COLLATE "C";
     a answer;
 BEGIN
     FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
+        IF again THEN
+            -- what an earlier commit of it may have leased
+            UPDATE delivery SET state = 'due', due_at = c.now, lease = 0
+            WHERE endpoint = c.endpoint AND due_at = c.until AND lease = c.lease AND state = 'leased';
+        END IF;
         room := c.most;
         later := 0;
         SELECT * INTO h FROM health WHERE endpoint = c.endpoint;
@@ -376,29 +427,23 @@ BEGIN
         END IF;
         taken := 0;
         IF room > 0 THEN
-            RETURN QUERY
-            WITH found AS (
+            WITH free AS (
                 SELECT d.message, d.lease AS old_lease, d.due_at AS old_due
                 FROM delivery AS d
                 WHERE d.endpoint = c.endpoint AND d.due_at <= c.now
                 ORDER BY d.due_at LIMIT room FOR UPDATE SKIP LOCKED
             ), leased AS (
                 UPDATE delivery AS d SET state = 'leased', due_at = c.until, lease = c.lease
-                FROM found AS f WHERE d.message = f.message AND d.endpoint = c.endpoint
+                FROM free AS f WHERE d.message = f.message AND d.endpoint = c.endpoint
                 RETURNING d.*, f.old_lease, f.old_due
             )
-            SELECT
-                'claimed', c.n, NULL::text, l.old_lease, e.updated_at,
-                CASE WHEN c.rate IS NULL THEN 0 ELSE base + gap * (row_number() OVER (ORDER BY l.old_due) - 1) END,
-                NULL::bigint, NULL::bytea, NULL::bytea,
-                l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
-                l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type,
-                m.event_id, m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
-            FROM leased AS l
-            LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message
-            LEFT JOIN endpoint AS e ON e.id = l.endpoint
-            ORDER BY l.old_due;
-            GET DIAGNOSTICS taken = ROW_COUNT;
+            SELECT count(*), array_agg((
+                c.n, l.old_lease, CASE WHEN c.rate IS NULL THEN 0 ELSE base + gap * (l.nth - 1) END, l.message, l.endpoint,
+                l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger, l.resume_at, l.created_at,
+                l.expires_at)::{claimed} ORDER BY l.nth)
+            INTO taken, found
+            FROM (SELECT *, row_number() OVER (ORDER BY old_due) AS nth FROM leased) AS l;
+            claimed := claimed || found;
         END IF;
         IF c.rate IS NOT NULL AND taken > 0 THEN
             UPDATE pace SET next_at = base + gap * taken WHERE endpoint = c.endpoint;
@@ -415,4 +460,17 @@ BEGIN
             RETURN NEXT a;
         END IF;
     END LOOP;
+
+    SELECT min(v.message COLLATE "C"), max(v.message COLLATE "C") INTO first, last FROM unnest(claimed) AS v;
+    IF first IS NOT NULL THEN
+        RETURN QUERY SELECT
+            'claimed', l.n, NULL::text, l.old_lease, e.updated_at, l.not_before, NULL::bigint, NULL::bytea, NULL::bytea,
+            l.message, l.endpoint, l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger,
+            l.resume_at, l.created_at, l.expires_at, m.id, m.app, m.event_type, m.payload, m.content_type, m.event_id,
+            m.channels, m.tags, m.order_key, m.source, m.created_at, m.deliver_at, m.payload_until
+        FROM unnest(claimed) WITH ORDINALITY AS l
+        LEFT JOIN message AS m ON m.app = l.app AND m.id = l.message AND m.id >= first AND m.id <= last
+        LEFT JOIN endpoint AS e ON e.id = l.endpoint
+        ORDER BY l.ordinality;
+    END IF;
 END $$;

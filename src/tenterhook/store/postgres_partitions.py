@@ -12,14 +12,13 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import asyncpg
-
 from tenterhook import ids
 from tenterhook.clock import DAY, SECOND
 from tenterhook.store.base import Swept
 from tenterhook.store.lines import PENDING_STATES
-from tenterhook.store.postgres_run import Connection, run
-from tenterhook.store.sql import Verb, change, select_one
+from tenterhook.store.postgres_run import BUSY, IN_THE_WAY, THERE_ALREADY, Connection, run
+from tenterhook.store.retention import change_first
+from tenterhook.store.sql import Verb, select_one
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ GRACE = 2 * DAY
 DAYS_AHEAD = 3
 _ONE_AT_A_TIME = 0x7E27E2_0002
 _PATIENCE = "200ms"
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 # names and bounds
@@ -104,11 +102,11 @@ async def _add(connection: Connection, table: str, day: int) -> None:
             await connection.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
             )
-    except asyncpg.DuplicateTableError:
+    except THERE_ALREADY:
         return  # another node was faster
-    except asyncpg.CheckViolationError:
+    except IN_THE_WAY:
         log.warning("%s_rest holds rows of the day of %s: they stay there", table, name)
-    except _BUSY:
+    except BUSY:
         log.info("the table %s is in use: %s is made later", table, name)
 
 
@@ -142,18 +140,17 @@ async def drop_days(connection: Connection, before: int, limit: int) -> Swept:
 def _clear(day: int, limit: int) -> Verb[int]:
     """Delete what belongs to ended messages of a day and is not in its parts; how many rows."""
     low, high = bounds("message", day)
-    ended = f"NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.message = t.message AND d.state IN ({PENDING_STATES}))"
+    ended = "NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.message = {0}.message AND d.state IN ({1}))"
     later = ids.floor(PREFIXES["attempt"], day + DAY)
     count = 0
-    for table, key, where in (
+    for table, key, more in (
         ("event_id", "event_id", ""),
         ("received_key", "dedup_key", ""),
-        ("attempt", "id", f" AND t.id >= '{later}'"),
+        ("attempt", "id", f" AND id >= '{later}'"),
         ("delivery", "endpoint", ""),
     ):
-        some = f"SELECT t.message, t.{key} FROM {table} AS t WHERE t.message >= ? AND t.message < ?{where} AND {ended} LIMIT ?"
-        text = f"DELETE FROM {table} WHERE (message, {key}) IN ({some})"
-        count += yield from change(text, low, high, limit)
+        where = f"message >= ? AND message < ? AND {ended.format(table, PENDING_STATES)}{more}"
+        count += yield from change_first(f"DELETE FROM {table}", table, key, where, (low, high), limit)
     return count
 
 
@@ -168,7 +165,7 @@ async def _drop(connection: Connection, day: int) -> bool:
                 raise _Pending
     except _Pending:
         return False
-    except _BUSY:
+    except BUSY:
         log.info("the history is in use: the day of %s is dropped later", part("message", day))
         return False
     return True

@@ -24,6 +24,13 @@ _RETRIED = ("40001", "40P01", "23514")
 """Serialization failure, deadlock, a row that was on its way to `…_rest` when its day was made: nothing happened, and the
 same may well succeed now."""
 
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+"""Somebody else uses what a statement wanted for itself."""
+
+THERE_ALREADY = asyncpg.DuplicateTableError
+IN_THE_WAY = asyncpg.CheckViolationError
+"""A part of a table cannot be made: it is there, or there are rows of it elsewhere."""
+
 _PASSING = ("08", "28", "3D", "53", "57", "58", "25006", "25P03", "42501", "55P03")
 """Connection, login, no such database, resources, intervention, system, a standby that does not write, a transaction that
 waited too long for its client, no permission, a lock that was not free."""

@@ -19,6 +19,9 @@ _MESSAGES, _RECEIVED = "msg_", "req_"
 _END_OF_MESSAGES = _RECEIVED
 """Messages come first, then received requests, whose ids are greater than this."""
 
+_ROWS_PER_MESSAGE = 4
+"""How many attempts of a message a step makes room for; a message with more takes several steps."""
+
 
 def overdue(cutoffs: Sequence[Cutoff]) -> Verb[list[Cutoff]]:
     """Each row of VALUES: application, then the bounds on messages and requests, of records and of payloads."""
@@ -56,6 +59,10 @@ def _range(table: str, app: str, after: str, before: str, limit: int, dry: bool)
     return [row[0] for row in found]
 
 
+def _messages_in(limit: int) -> int:
+    return max(1, limit // _ROWS_PER_MESSAGE)
+
+
 def _next(found: Sequence[str], limit: int, otherwise: str | None) -> str | None:
     """Where the next step begins; a page that is not full was the last one."""
     return found[-1] if len(found) == limit else otherwise
@@ -78,22 +85,20 @@ def forget(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[Swept]:
 
 
 def _forget_messages(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[Swept]:
-    before = ids.floor(_MESSAGES, cutoff.records)
-    found = yield from _range("message", cutoff.app, after, before, limit, dry)
+    before, most = ids.floor(_MESSAGES, cutoff.records), _messages_in(limit)
+    found = yield from _range("message", cutoff.app, after, before, most, dry)
     pending = yield from _pending(found)
     ended = [message for message in found if message not in pending]
     if ended and not dry:
-        these = listed(len(ended))
+        these = f"message IN ({listed(len(ended))})"
         for table, key in (("attempt", "id"), ("delivery", "endpoint")):
             # only when nothing of it is left does a message go: one may have a great many
-            some = f"SELECT message, {key} FROM {table} WHERE message IN ({these}) LIMIT ?"
-            text = f"DELETE FROM {table} WHERE (message, {key}) IN ({some})"
-            if (yield from change(text, *ended, limit)) == limit:
+            if (yield from change_first(f"DELETE FROM {table}", table, key, these, ended, limit)) == limit:
                 return Swept(after=after)
         for table in ("event_id", "received_key"):
-            yield from change(f"DELETE FROM {table} WHERE message IN ({these})", *ended)
-        yield from change(f"DELETE FROM message WHERE app = ? AND id IN ({these})", cutoff.app, *ended)
-    return Swept(len(ended), 0, _next(found, limit, _END_OF_MESSAGES))
+            yield from change(f"DELETE FROM {table} WHERE {these}", *ended)
+        yield from change(f"DELETE FROM message WHERE app = ? AND id IN ({listed(len(ended))})", cutoff.app, *ended)
+    return Swept(len(ended), 0, _next(found, most, _END_OF_MESSAGES))
 
 
 def _pending(messages: Sequence[str]) -> Verb[dict[str, int]]:
@@ -105,6 +110,21 @@ def _pending(messages: Sequence[str]) -> Verb[dict[str, int]]:
         f" AND state IN ({PENDING_STATES}) GROUP BY message"
     )
     return {row[0]: row[1] for row in (yield from select(text, *messages))}
+
+
+def change_first(action: str, table: str, key: str, where: str, values: Row, limit: int) -> Verb[int]:
+    """Do something to the first `limit` rows by (message, key) that fulfil a condition; how many there were.
+
+    Neither by `IN (SELECT … LIMIT ?)` nor by `(message, key) <= (?, ?)`: PostgreSQL, which plans without knowing the
+    values, might read whole tables for the one, and whole indexes for the other.
+    """
+    text = f"SELECT message, {key} FROM {table} WHERE {where} ORDER BY message, {key} LIMIT ?"
+    found = yield from select(text, *values, limit)
+    if not found:
+        return 0
+    message, last = found[-1]
+    text = f"{action} WHERE {where} AND message <= ? AND (message < ? OR {key} <= ?)"
+    return (yield from change(text, *values, message, message, last))
 
 
 def _let_go(app: str) -> Verb[None]:
@@ -131,12 +151,13 @@ def expire(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[Swept]:
 
 def _expire_messages(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[Swept]:
     after, before = max(after, ids.floor(_MESSAGES, cutoff.records)), ids.floor(_MESSAGES, cutoff.payloads)
-    found = yield from _range("message", cutoff.app, after, before, limit, dry)
+    most = _messages_in(limit)
+    found = yield from _range("message", cutoff.app, after, before, most, dry)
     pending = yield from _pending(found)
     free = [message for message in found if message not in pending]
     if dry:
         count = yield from _count("message", "payload", cutoff.app, free)
-        return Swept(count, 0, _next(found, limit, _END_OF_MESSAGES))
+        return Swept(count, 0, _next(found, most, _END_OF_MESSAGES))
     if (yield from _empty_attempts(free, limit)) == limit:
         return Swept(after=after)
     for message, until in pending.items():
@@ -146,7 +167,7 @@ def _expire_messages(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[
     count = yield from _empty("message", "payload = NULL, payload_until = NULL", "payload", cutoff.app, free)
     if found:
         yield from _note(cutoff.app, "messages", found[-1])
-    return Swept(count, 0, _next(found, limit, _END_OF_MESSAGES))
+    return Swept(count, 0, _next(found, most, _END_OF_MESSAGES))
 
 
 def _expire_received(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[Swept]:
@@ -163,7 +184,8 @@ def _expire_received(cutoff: Cutoff, after: str, limit: int, dry: bool) -> Verb[
 def expire_due(now: int, limit: int) -> Verb[Swept]:
     """A message that is being sent right now is left for a minute: the attempt brings an answer that must go with it."""
     text = "SELECT app, id FROM message WHERE payload_until IS NOT NULL AND payload_until <= ? ORDER BY payload_until LIMIT ?"
-    found: list[Row] = yield Read(text, (now, limit), lock=True)
+    most = _messages_in(limit)
+    found: list[Row] = yield Read(text, (now, most), lock=True)
     if not found:
         return Swept()
     messages = [row[1] for row in found]
@@ -179,16 +201,16 @@ def expire_due(now: int, limit: int) -> Verb[Swept]:
             yield from change(text, now + MINUTE, app, message)
         free = [message for message in mine if message not in leased]
         count += yield from _empty("message", "payload = NULL, payload_until = NULL", "payload", app, free)
-    return Swept(count, 0, "" if len(found) == limit else None)
+    return Swept(count, 0, "" if len(found) == most else None)
 
 
 def _empty_attempts(messages: Sequence[str], limit: int) -> Verb[int]:
     """Take the bodies out of up to `limit` attempts of these messages; how many there were."""
     if not messages:
         return 0
-    some = f"SELECT message, id FROM attempt WHERE message IN ({listed(len(messages))}) AND response_body IS NOT NULL LIMIT ?"
-    text = f"UPDATE attempt SET request_body = NULL, response_body = NULL WHERE (message, id) IN ({some})"
-    return (yield from change(text, *messages, limit))
+    action = "UPDATE attempt SET request_body = NULL, response_body = NULL"
+    where = f"message IN ({listed(len(messages))}) AND response_body IS NOT NULL"
+    return (yield from change_first(action, "attempt", "id", where, messages, limit))
 
 
 def _empty(table: str, change_: str, column: str, app: str, found: Sequence[str]) -> Verb[int]:

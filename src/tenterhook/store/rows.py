@@ -21,6 +21,8 @@ from tenterhook.model import (
     Secret,
     Source,
     State,
+    Task,
+    TaskState,
     Timing,
     Trigger,
 )
@@ -45,6 +47,7 @@ HEALTH_AGAIN = (
     "(endpoint) DO UPDATE SET failures = excluded.failures, failing_since = excluded.failing_since,"
     " open_until = excluded.open_until, opened = excluded.opened"
 )
+TASK = "id, kind, app, parameters, state, reached, data, error, tries, created_at, updated_at"
 REMEMBER = "key, body_hash, status, answer, expires_at"
 EVENT_ID = "app, event_id, message"
 RECEIVED_KEY = "source, dedup_key, message"
@@ -71,7 +74,7 @@ def message_row(m: Message) -> Row:
 def message(row: Sequence[Any]) -> Message:
     return Message(
         id=row[0], app=row[1], event_type=row[2], payload=row[3] or b"", content_type=row[4], event_id=row[5],
-        channels=_split(row[6]), tags=_split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
+        channels=split(row[6]), tags=split(row[7]), order_key=row[8], source=row[9], created_at=row[10],
         deliver_at=row[11], payload_until=row[12], expired=row[3] is None,
     )  # fmt: skip
 
@@ -161,6 +164,21 @@ def health_row(endpoint: str, h: Health) -> Row:
     return (endpoint, h.failures, h.failing_since, h.open_until, h.opened)
 
 
+def task_row(t: Task) -> Row:
+    return (
+        t.id, t.kind, t.app, msgspec.json.encode(t.parameters), t.state.value, t.reached, msgspec.json.encode(t.data),
+        None if t.error is None else storable(t.error), t.tries, t.created_at, t.updated_at,
+    )  # fmt: skip
+
+
+def task(row: Sequence[Any]) -> Task:
+    return Task(
+        id=row[0], kind=row[1], app=row[2], parameters=msgspec.json.decode(row[3]), state=TaskState(row[4]),
+        reached=row[5], data=msgspec.json.decode(row[6]), error=row[7], tries=row[8], created_at=row[9],
+        updated_at=row[10],
+    )  # fmt: skip
+
+
 def remember_row(r: Remember) -> Row:
     return (r.key, r.body_hash, r.status, r.answer, r.expires_at)
 
@@ -211,5 +229,5 @@ def _join(words: tuple[str, ...]) -> str | None:
     return ",".join(words) if words else None
 
 
-def _split(text: str | None) -> tuple[str, ...]:
+def split(text: str | None) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()

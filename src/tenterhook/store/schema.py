@@ -1,7 +1,8 @@
 """The schema of both databases, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
+encrypted. `answered` is where SQLite keeps the answers of committed batches; `idempotency` has those of other requests,
+and on PostgreSQL all. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
 small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
 acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
 
@@ -35,6 +36,10 @@ MIGRATIONS = [
         both="""
         CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
             WITHOUT ROWID;
+        INSERT INTO application (id, uid, revision, document) VALUES (
+            'app_000000000000000000000000001', 'operational-webhooks', 0, CAST('{"id": "app_000000000000000000000000001",
+            "uid": "operational-webhooks", "name": "Operational webhooks", "created_at": 0, "updated_at": 0}' AS BLOB)
+        );
         CREATE TABLE installation (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE event_type (name TEXT PRIMARY KEY, archived INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE endpoint (
@@ -85,6 +90,13 @@ MIGRATIONS = [
             expires_at INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+        CREATE TABLE task (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, app TEXT, parameters BLOB NOT NULL, state TEXT NOT NULL, reached TEXT,
+            data BLOB NOT NULL, error TEXT, tries INTEGER NOT NULL, created_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL, lease INTEGER NOT NULL, due_at INTEGER
+        ) WITHOUT ROWID;
+        CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX task_ended ON task (updated_at) WHERE due_at IS NULL;
         CREATE TABLE copying (name TEXT PRIMARY KEY, source TEXT NOT NULL, copied INTEGER NOT NULL, after BLOB)
             WITHOUT ROWID;
         CREATE TABLE sweep (app TEXT PRIMARY KEY, messages TEXT NOT NULL, received TEXT NOT NULL) WITHOUT ROWID;
@@ -116,6 +128,15 @@ MIGRATIONS = [
         CREATE UNIQUE INDEX received_id ON received (app, id);
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
+        CREATE TABLE answered (
+            id INTEGER PRIMARY KEY, key BLOB NOT NULL, body_hash BLOB NOT NULL, status INTEGER NOT NULL,
+            answer BLOB NOT NULL, expires_at INTEGER NOT NULL
+        );
+        CREATE INDEX answered_expiry ON answered (expires_at);
+        CREATE TABLE answered_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE answered_upto (id INTEGER NOT NULL);
+        INSERT INTO answered_upto VALUES (0);
         """,
         postgres="""
         CREATE TABLE message (
@@ -145,6 +166,7 @@ MIGRATIONS = [
         ) PARTITION BY RANGE (id);
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
+        CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
         CREATE TABLE received_rest PARTITION OF received DEFAULT;
 
         CREATE TABLE pace (endpoint TEXT PRIMARY KEY, next_at INTEGER NOT NULL);

@@ -4,16 +4,16 @@ What no index knows is looked for in a window: so many rows from the cursor on, 
 comes fast, on however long a history, and says where to go on. Failed attempts have an index of their own.
 """
 
-from tenterhook.model import Attempt, Message
+from tenterhook.model import Attempt, Delivery, Message
 from tenterhook.store import rows
-from tenterhook.store.base import ANY_MESSAGE, AttemptFilter, Cursor, Found, MessageFilter
+from tenterhook.store.base import ANY_MESSAGE, AttemptFilter, Cursor, DeliveryFilter, Found, MessageFilter
 from tenterhook.store.history import attempts_of
 from tenterhook.store.lists import Where, page, up_to, window_end
 from tenterhook.store.sql import Verb, listed
 
-WINDOW = 10_000
-JOINED_WINDOW = 4_000
-"""Where the message of each row must be looked up."""
+WINDOW = 4_000
+
+_MESSAGE_WIDTH = rows.MESSAGE.count(",") + 1
 
 
 def search_messages(app: str, cursor: Cursor, wanted: MessageFilter) -> Verb[Found[Message]]:
@@ -31,9 +31,8 @@ def search_attempts(
     joined = wanted.of != ANY_MESSAGE
     end = None
     if message is None:  # one message has few attempts
-        size = JOINED_WINDOW if joined else WINDOW
         # without the application, which the index does not hold: this only says how far to look
-        end = yield from window_end("attempt AS a", [*mine, *indexed], "a.id", cursor, "atmpt_", size)
+        end = yield from window_end("attempt AS a", [*mine, *indexed], "a.id", cursor, "atmpt_", WINDOW)
     table = "attempt AS a JOIN message AS m ON m.app = a.app AND m.id = a.message" if joined else "attempt AS a"
     where = [
         ("a.app = ?", (app,)),
@@ -45,6 +44,35 @@ def search_attempts(
     ]
     found = yield from page(f"{rows.of('a', rows.ATTEMPT)} FROM {table}", where, "a.id", cursor, "atmpt_")
     return Found([rows.attempt(row) for row in found], None if len(found) == cursor.limit else end)
+
+
+def search_deliveries(
+    app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+) -> Verb[Found[tuple[Message, Delivery]]]:
+    """Walks the messages of the application: deliveries are found by message, and an endpoint is owed most of them."""
+    mine: list[Where] = [("m.app = ?", (app,))]
+    end = yield from window_end("message AS m", mine, "m.id", cursor, "msg_", WINDOW)
+    where = [
+        *mine,
+        ("d.endpoint = ?", (endpoint,)),
+        *_deliveries(wanted),
+        *_messages(wanted.of),
+        *up_to("m.id", cursor, end),
+    ]
+    columns = f"{rows.of('m', rows.MESSAGE)}, {rows.of('d', rows.DELIVERY)}"
+    table = "message AS m JOIN delivery AS d ON d.message = m.id"
+    found = yield from page(f"{columns} FROM {table}", where, "m.id", cursor, "msg_")
+    items = [(rows.message(row[:_MESSAGE_WIDTH]), rows.delivery(row[_MESSAGE_WIDTH:])) for row in found]
+    return Found(items, None if len(found) == cursor.limit else end)
+
+
+def _deliveries(wanted: DeliveryFilter) -> list[Where]:
+    where: list[Where] = []
+    if wanted.states:
+        where.append((f"d.state IN ({listed(len(wanted.states))})", [state.value for state in wanted.states]))
+    if wanted.tried is not None:
+        where.append(("d.attempts > 0" if wanted.tried else "d.attempts = 0", ()))
+    return where
 
 
 def _indexed(wanted: AttemptFilter) -> list[Where]:

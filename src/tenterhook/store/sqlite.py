@@ -15,11 +15,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.store import batch, history
-from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store.base import Counts, Done, Hint, Remembered, Store, Swept, Work
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
 from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
+from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import run
 from tenterhook.store.verbs import SharedVerbs
 from tenterhook.vault import Vault
@@ -114,6 +115,7 @@ class SqliteStore(SharedVerbs):
 
     shared = False
     grace = 0
+    _answers: Answers
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
@@ -148,6 +150,7 @@ class SqliteStore(SharedVerbs):
                 store._lock = lock
                 migrate(store._db)
                 run(store._db, refuse_unfinished())
+                store._answers = Answers(store._db)
                 if exclusive and not inline:
                     store._checkpoint_beside()
             except (sqlite3.Error, OSError) as error:
@@ -211,7 +214,15 @@ class SqliteStore(SharedVerbs):
             os.close(self._lock)
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
-        return await self._transaction(batch.commit, work)
+        return await self._transaction(batch.commit, work, self._answers)
+
+    async def recall(self, key: bytes, now: int) -> Remembered | None:
+        """By the writer: only its connection knows what was answered lately."""
+        return await self._transaction(lambda _: self._answers.recall(key, now))
+
+    async def prune(self, now: int, rejections_kept: int, limit: int) -> int:
+        answers = await self._transaction(lambda _: self._answers.prune(now, limit))
+        return answers + await super().prune(now, rejections_kept, limit)
 
     async def recover(self, now: int) -> int:
         return await self._write(history.recover, now)

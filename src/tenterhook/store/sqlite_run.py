@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from tenterhook.store.sql import Insert, Read, Row, Statement, Taken, Verb, Write
 
-_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
+_SIZES = (128, 112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 def run(db: sqlite3.Connection, verb: Verb[T]) -> T:
@@ -58,6 +59,14 @@ def chunks(values: Sequence[Row]) -> Iterator[Sequence[Row]]:
         while len(values) - start >= size:
             yield values[start : start + size]
             start += size
+
+
+def padded(values: Sequence[V]) -> Iterator[Sequence[V]]:
+    """Pieces of the same few sizes for IN lists: the last value is repeated instead of taking one more statement."""
+    for start in range(0, len(values), _SIZES[0]):
+        chunk = values[start : start + _SIZES[0]]
+        size = min(size for size in _SIZES if size >= len(chunk))
+        yield [*chunk, *[chunk[-1]] * (size - len(chunk))]
 
 
 @cache

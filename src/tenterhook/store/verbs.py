@@ -1,7 +1,7 @@
 """The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
 `retention`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from tenterhook.model import (
@@ -15,16 +15,25 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
+    Task,
+    TaskState,
     Token,
 )
-from tenterhook.store import history, integrations, objects, retention, search
+from tenterhook.store import erasure, history, integrations, objects, retention, search, statistics, tasks
 from tenterhook.store.base import (
+    NOTHING_KNOWN,
+    Accept,
+    Advanced,
     AttemptFilter,
     Cursor,
     Cutoff,
+    DeliveryCounts,
+    DeliveryFilter,
     Found,
+    Lapsing,
     Loaded,
     MessageFilter,
+    NextDue,
     Remember,
     Remembered,
     Swept,
@@ -49,11 +58,14 @@ class SharedVerbs:
         """Run a verb in one transaction, kept when it returns and undone when it raises. Raises StoreUnavailable."""
         raise NotImplementedError
 
-    async def next_dues(self, after: str | None, limit: int) -> list[tuple[str, int]]:
+    async def next_dues(self, after: str | None, limit: int) -> list[NextDue]:
         return await self._read(history.next_dues, after, limit)
 
-    async def lapse(self, now: int, limit: int) -> list[Delivery]:
-        return await self._write(history.lapse, now, limit)
+    async def list_lapsing(self, now: int, limit: int) -> list[Lapsing]:
+        return await self._read(history.list_lapsing, now, limit)
+
+    async def lapse(self, now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> list[Delivery]:
+        return await self._write(history.lapse, now, over)
 
     async def load_endpoint(self, endpoint: str) -> tuple[Endpoint, Health] | None:
         return await self._read(objects.load_endpoint, self._vault, endpoint)
@@ -85,14 +97,14 @@ class SharedVerbs:
     async def save_application(self, app: Application) -> None:
         await self._write(objects.save_application, app)
 
-    async def delete_application(self, app: str) -> None:
-        await self._write(objects.delete_application, app)
+    async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
+        await self._write(objects.delete_application, app, notices)
 
     async def get_application(self, app: str) -> Application | None:
         return await self._read(objects.get_application, app)
 
-    async def load_application(self, app: str) -> Loaded | None:
-        return await self._read(objects.load_application, self._vault, app)
+    async def load_application(self, app: str, known: Mapping[str, int] = NOTHING_KNOWN) -> Loaded | None:
+        return await self._read(objects.load_application, self._vault, app, known)
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         return await self._read(objects.list_applications, cursor)
@@ -115,15 +127,19 @@ class SharedVerbs:
     async def list_event_types(self, cursor: Cursor, archived: bool) -> list[EventType]:
         return await self._read(objects.list_event_types, cursor, archived)
 
-    async def create_endpoint(self, app: str, endpoint: Endpoint, remember: Remember | None = None) -> None:
+    async def create_endpoint(
+        self, app: str, endpoint: Endpoint, remember: Remember | None = None, notices: Sequence[Accept] = ()
+    ) -> None:
         assert endpoint.app == app
-        await self._write(objects.create_endpoint, self._vault, endpoint, remember)
+        await self._write(objects.create_endpoint, self._vault, endpoint, remember, notices)
 
-    async def save_endpoint(self, app: str, endpoint: Endpoint, clean: bool = False) -> None:
-        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean)
+    async def save_endpoint(
+        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+    ) -> None:
+        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean, notices)
 
-    async def delete_endpoint(self, app: str, endpoint: str) -> None:
-        await self._write(objects.delete_endpoint, app, endpoint)
+    async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
+        await self._write(objects.delete_endpoint, app, endpoint, notices)
 
     async def get_endpoint(self, app: str, endpoint: str) -> Endpoint | None:
         return await self._read(objects.get_endpoint, self._vault, app, endpoint)
@@ -152,13 +168,15 @@ class SharedVerbs:
     async def list_deliveries(self, app: str, message: str) -> list[Delivery]:
         return await self._read(history.list_deliveries, app, message)
 
-    async def request_attempt(self, app: str, message: str, endpoint: str, now: int, lifetime: int) -> Delivery:
-        return await self._write(history.request_attempt, app, message, endpoint, now, lifetime)
+    async def search_deliveries(
+        self, app: str, endpoint: str, cursor: Cursor, wanted: DeliveryFilter
+    ) -> Found[tuple[Message, Delivery]]:
+        return await self._read(search.search_deliveries, app, endpoint, cursor, wanted)
 
-    async def replay(
-        self, app: str, endpoint: str, message_ids: Sequence[str], now: int, lifetime: int, order: bool
-    ) -> int:
-        return await self._write(history.replay, app, endpoint, message_ids, now, lifetime, order)
+    async def request_attempt(
+        self, app: str, message: str, endpoint: str, now: int, lifetime: int, ordered: bool
+    ) -> Delivery:
+        return await self._write(history.request_attempt, app, message, endpoint, now, lifetime, ordered)
 
     async def cancel_delivery(self, app: str, message: str, endpoint: str, now: int) -> bool:
         return await self._write(history.cancel_delivery, app, message, endpoint, now)
@@ -181,6 +199,18 @@ class SharedVerbs:
         endpoint: str | None = None,
     ) -> Found[Attempt]:
         return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
+
+    async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
+        return await self._read(statistics.count_deliveries, app, endpoint, since, until)
+
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+        return await self._read(statistics.count_attempts, app, endpoint, since, until)
+
+    async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
+        return await self._write(erasure.expunge_messages, app, refs)
+
+    async def expunge_attempt(self, app: str, message: str, attempt: str) -> None:
+        await self._write(erasure.expunge_attempt, app, message, attempt)
 
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         assert source.app == app
@@ -206,6 +236,26 @@ class SharedVerbs:
 
     async def get_received(self, app: str, source: str, request: str) -> Received | None:
         return await self._read(history.get_received, app, source, request)
+
+    async def create_task(self, task: Task, remember: Remember | None = None) -> None:
+        await self._write(tasks.create_task, task, remember)
+
+    async def get_task(self, task: str) -> Task | None:
+        return await self._read(tasks.get_task, task)
+
+    async def list_tasks(self, cursor: Cursor, kind: str | None = None, state: TaskState | None = None) -> list[Task]:
+        return await self._read(tasks.list_tasks, cursor, kind, state)
+
+    async def claim_task(self, now: int, lease: int, until: int) -> Task | None:
+        return await self._write(tasks.claim_task, now, lease, until)
+
+    async def advance_task(self, task: str, lease: int, now: int, until: int) -> Advanced | None:
+        return await self._write(tasks.advance_task, task, lease, now, until)
+
+    async def end_task(
+        self, task: str, lease: int, now: int, error: str | None = None, notices: Sequence[Accept] = ()
+    ) -> Task | None:
+        return await self._write(tasks.end_task, task, lease, now, error, notices)
 
     async def create_token(self, token: Token, token_hash: bytes) -> None:
         await self._write(objects.create_token, token, token_hash)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenterhook.errors import ConfigurationError, StoreUnavailable
+from tenterhook.store import sqlite_answers
 from tenterhook.store.copying import verbs
 from tenterhook.store.copying.end import End, check_version
 from tenterhook.store.copying.tables import Table
@@ -83,9 +84,10 @@ class SqliteEnd:
 
 
 def _hold(db: sqlite3.Connection) -> None:
-    """Let nobody write, not even commands that need no server."""
+    """Let nobody write, not even commands that need no server. What this changes is undone at the end."""
     db.execute("BEGIN IMMEDIATE")
     check_version(db.execute("PRAGMA user_version").fetchone()[0])
+    sqlite_answers.gather(db)
 
 
 _: type[End] = SqliteEnd

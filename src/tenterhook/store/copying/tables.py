@@ -9,10 +9,14 @@ from functools import cache
 
 from msgspec import Struct
 
+from tenterhook.model import OPERATIONAL
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Row
 
 NOT_COPIED = {
+    "answered": "gathered in idempotency before",
+    "answered_key": "the index of that",
+    "answered_upto": "the index of that",
     "copying": "says how far this copy is",
     "pace": "when an endpoint with a rate is next called: of the past as soon as all nodes are stopped",
     "schema_version": "each database has its own",
@@ -24,15 +28,22 @@ _ONLY = {
     "installation": "name <> 'master_key'",
 }
 
+_BESIDES = {"application": f"id <> '{OPERATIONAL}'"}
+"""The tables in which every database has rows from the start, and what tells others from these."""
+
 
 class Table(Struct, frozen=True):
-    """One table; `blobs` are those of its columns that may be large, `only` says which rows count (None: all)."""
+    """One table; `blobs` are those of its columns that may be large, `only` says which rows count (None: all).
+
+    `besides` tells rows from those that every database has from the start; these give way to those of the source.
+    """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     blobs: tuple[str, ...]
     only: str | None = None
+    besides: str | None = None
 
     def key_of(self, row: Row) -> Row:
         """The key of a row that has all columns."""
@@ -67,6 +78,7 @@ def _table(db: sqlite3.Connection, name: str) -> Table:
         key=primary or _unique(db, name),
         blobs=tuple(column for column, kind, _ in found if kind == "BLOB"),
         only=_ONLY.get(name),
+        besides=_BESIDES.get(name),
     )
 
 

@@ -75,7 +75,10 @@ def sealed(table: Table, after: str) -> Verb[list[Row]]:
 
 
 def begin(source: str) -> Verb[None]:
-    """From now on the database is the target of a copy of `source`."""
+    """From now on the database, which is empty, is the target of a copy of `source`."""
+    for table in tables():
+        if table.besides is not None:
+            yield from change(f"DELETE FROM {table.name}")
     rows = [(table.name, source, 0, None) for table in tables()]
     yield Insert("copying", "name, source, copied, after", rows)
 
@@ -125,7 +128,7 @@ def occupied() -> Verb[list[str]]:
     """The tables that hold something."""
     held = []
     for table in tables():
-        found: list[Row] = yield Read(f"SELECT 1 FROM {table.name}{_where(table.only)} LIMIT 1")
+        found: list[Row] = yield Read(f"SELECT 1 FROM {table.name}{_where(table.only, table.besides)} LIMIT 1")
         held += [table.name] if found else []
     return held
 

@@ -1,0 +1,29 @@
+"""Messages that are written with the change that they tell of, as a verb."""
+
+from collections.abc import Sequence
+
+from tenterhook.model import State
+from tenterhook.store import rows
+from tenterhook.store.base import Accept
+from tenterhook.store.lines import line_up
+from tenterhook.store.sql import Insert, LockLines, Tell, Verb
+
+
+def lines_of(notices: Sequence[Accept]) -> list[tuple[str, str]]:
+    """The FIFO lines that they go into."""
+    return [(d.endpoint, d.order_key) for one in notices for d in one.deliveries if d.order_key is not None]
+
+
+def announce(notices: Sequence[Accept]) -> Verb[None]:
+    """Write messages with their deliveries. First of all in a transaction: lines are locked before anything is changed."""
+    if not notices:
+        return
+    lines = sorted(set(lines_of(notices)))
+    if lines:
+        yield LockLines(lines)
+    deliveries = yield from line_up([d for one in notices for d in one.deliveries], set())
+    messages = [one.message for one in notices if one.message is not None]
+    yield Insert("message", rows.MESSAGE, [rows.message_row(message) for message in messages])
+    yield Insert("delivery", rows.DELIVERY, [rows.delivery_row(delivery) for delivery in deliveries])
+    for endpoint in sorted({d.endpoint for d in deliveries if d.state is State.DUE}):
+        yield Tell("due", endpoint)
