@@ -89,8 +89,6 @@ class PostgresStore(SharedVerbs):
         self._one_at_a_time = asyncio.Lock()
         self._durable: dict[str, str] = {}
         self._ear: asyncio.Task[None] | None = None
-        self._stir = asyncio.Event()  # the listener must look up
-        self._closing = False
 
     @classmethod
     async def open(cls, url: str, vault: Vault, *, worker: bool = True) -> "PostgresStore":
@@ -144,13 +142,14 @@ class PostgresStore(SharedVerbs):
         return connection
 
     async def close(self) -> None:
-        self._closing = True
-        self._stir.set()
         if self._ear is not None:
-            await self._ear
+            self._ear.cancel()
+            await asyncio.wait([self._ear])
         if self._committing is not None:
             await _hang_up(self._committing)
-        await self._pool.close()
+        with suppress(TimeoutError):  # then the pool has ended its connections without a word
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._pool.close()
 
     # batches
 
@@ -263,24 +262,22 @@ class PostgresStore(SharedVerbs):
 
     async def _listen(self, hear: Callable[[Hint], None]) -> None:
         wait = _FIRST_WAIT
-        while not self._closing:
+        while True:
+            ended = asyncio.Event()
             with suppress(Exception):
                 connection = await self._connect({})
+                connection.add_termination_listener(lambda _, ended=ended: ended.set())
                 try:
-                    connection.add_termination_listener(lambda _: self._stir.set())
                     async with asyncio.timeout(CONNECT_SECONDS):
                         await connection.add_listener(CHANNEL, lambda _c, _p, _ch, payload: hear(_hint(str(payload))))
                     hear(Hint("all"))
                     wait = _FIRST_WAIT
-                    while not connection.is_closed() and not self._closing:
-                        if not await until(self._stir, _HEARTBEAT):
-                            await self._read_clock(connection)
+                    while not await until(ended, _HEARTBEAT):
+                        await self._read_clock(connection)
                 finally:
                     await _hang_up(connection)
-            if not self._closing:
-                self._stir.clear()
-                await until(self._stir, wait)
-                wait = min(2 * wait, SECOND)
+            await until(asyncio.Event(), wait)
+            wait = min(2 * wait, SECOND)
 
 
 _PENDING = """
