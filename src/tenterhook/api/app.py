@@ -136,6 +136,8 @@ class Api:
         path: str = scope["path"]
         if not self._answers and path.startswith(("/api/", "/in/")):
             raise NotFound("this node has the role worker: ask one with the role api or all")
+        if "\0" in path:
+            raise NotFound("there is nothing at this path")  # no name has one, and not every database can look for it
         if path.startswith("/api/"):
             return await self._call(scope, receive, path)
         if path.startswith("/in/"):

@@ -39,10 +39,13 @@ class Parameter(Struct, Generic[T], frozen=True):
 
 
 class Text(Parameter[str | None], frozen=True):
-    """Any text."""
+    """Any text without NUL, which not every database can look for."""
 
     def read(self, pairs: Pairs) -> str | None:
-        return self.text(pairs)
+        value = self.text(pairs)
+        if value is not None and "\0" in value:
+            raise self.refuse("text without NUL")
+        return value
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string"}
