@@ -15,6 +15,7 @@ from tenterhook.api.app import ROUTES
 from tenterhook.api.routes import VARIABLES, Access, Route
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.tokens import Capability
+from tenterhook.vault import Vault
 from tests.api import URL, Answer, Server, made, running
 
 PREFIX = "/api/v1"

@@ -14,9 +14,9 @@ from tenterhook.engine.committer import Committer
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailable
 from tenterhook.ids import IdMaker
-from tenterhook.model import Application, Endpoint, Health, Message, State
+from tenterhook.model import Application, Endpoint, Health, Message, State, Token
 from tenterhook.observe import Instrument
-from tenterhook.store import postgres_schema, schema
+from tenterhook.store import objects, postgres_schema, schema
 from tenterhook.store.base import (
     Accept,
     Accepted,
@@ -34,6 +34,7 @@ from tenterhook.store.base import (
 )
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import line_key
+from tenterhook.store.postgres_run import run
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
 from tests.contracts.everything import EveryContract
@@ -250,6 +251,24 @@ async def test_hints_reach_other_nodes(pair: Pair, app: Application) -> None:
     assert await next_hint() == Hint("due", endpoint.id)
     await pair[1].save_endpoint(app.id, endpoint)
     assert {(await next_hint()).topic for _ in range(2)} == {"application", "endpoint"}
+
+
+async def test_a_revocation_is_not_written_over(pair: Pair, app: Application) -> None:
+    """By a node that lets all tokens of the application end at that moment."""
+    token = Token(id="tok_1", name="a", scope="application", app=app.id, created_at=NOW)
+    await pair[0].create_token(token, b"hash")
+    one = await pair[0]._connect({})
+    async with one.transaction():
+        await run(one, objects.revoke_token(token.id, NOW))
+        ending = asyncio.create_task(pair[1].expire_tokens(app.id, None, NOW + HOUR))
+        async with asyncio.timeout(10):
+            while not await one.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+    assert await ending == 1
+    found = await pair[0].find_token(b"hash")
+    assert found is not None
+    assert (found.revoked_at, found.expires_at) == (NOW, NOW + HOUR)
+    await one.close()
 
 
 # round trips

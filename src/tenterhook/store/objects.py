@@ -15,7 +15,7 @@ from tenterhook.store import rows
 from tenterhook.store.base import Accept, Cursor, Loaded, Remember, Remembered
 from tenterhook.store.lists import page
 from tenterhook.store.notices import announce
-from tenterhook.store.sql import Insert, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
+from tenterhook.store.sql import Insert, Read, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
 from tenterhook.vault import Vault
 
 _application = msgspec.json.Decoder(Application).decode
@@ -337,7 +337,8 @@ def revoke_token(token: str, now: int) -> Verb[None]:
 
 
 def expire_tokens(app: str, sessions: Sequence[str] | None, end: int) -> Verb[int]:
-    found = yield from select("SELECT document FROM token WHERE app = ? ORDER BY id", app)
+    # held, or a revocation in between would be written over
+    found: list[Row] = yield Read("SELECT document FROM token WHERE app = ? ORDER BY id", (app,), lock=True)
     living = [
         token for token in (_token(row[0]) for row in found) if token.expires_at is None or token.expires_at > end
     ]
