@@ -39,6 +39,8 @@ MAY_CONNECT = {
     "remote.py": "the command line calls the operator's own server",
     "http_server.py": "listens",
     "store/postgres.py": "the operator's own database",
+    "store/copying/postgres_end.py": "the operator's own database, when it is copied",
+    "store/postgres_nodes.py": "who is connected to it",
     "store/postgres_run.py": "statements on its connections",
     "outbox/postgres.py": "the databases that the operator names",
 }

@@ -48,9 +48,9 @@ async def test_whoever_reads_it_before_the_commit_does_not_switch_it_on_again(se
     first = await server.message(app)
     await asyncio.wait_for(gate.reached.wait(), 5)
     # what another request does in between: it finds the endpoint as it still is on the disk
-    server.node.catalog.forget_application(app)
-    entry = await server.node.catalog.application(app)
-    assert not entry.endpoints[endpoint].disabled
+    stored = await server.store.load_endpoint(endpoint)
+    assert stored is not None and not stored[0].disabled
+    server.node.worker.adopt(*stored)
     gate.open.set()
     await server.watch.settled(1)
     # its retry is due; whatever is going to be sent is sent before the next message of somebody else

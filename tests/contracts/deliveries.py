@@ -40,7 +40,7 @@ class DeliveryContract:
         self, store: Store, app: Application, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     ) -> list[Owed]:
         """What an endpoint was to get, oldest first; another one gets everything, and a search looks at a few at a time."""
-        monkeypatch.setattr("tenterhook.store.search.JOINED_WINDOW", 4)
+        monkeypatch.setattr("tenterhook.store.search.WINDOW", 4)
         rng, ids, other = Random(7), IdMaker(), new_endpoint(app)
         await store.create_endpoint(app.id, other)
         made: list[Owed] = []

@@ -33,7 +33,7 @@ class NoExample(BadRequest):
 class EventExampleIn(In):
     """Which example to send: that at `example_index` among those of the event type, or a payload of your own."""
 
-    event_type: Name
+    event_type: Annotated[Name, Meta(examples=[PING])]
     example_index: Annotated[int, Meta(ge=0)] | None = None
     payload: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})] | UnsetType = UNSET
 

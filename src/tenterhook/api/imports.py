@@ -1,8 +1,8 @@
 """`/environment`: everything that applications share, from one server to another; and event types from OpenAPI."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from tenterhook import environment, openapi_import
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
 
+_EXAMPLE = {"openapi": "3.1.0", "webhooks": {"invoice.paid": {"post": {"description": "An invoice was paid."}}}}
+
+
 class EventTypeImportOpenApiIn(In):
     """An OpenAPI document, as an object (`spec`) or as text, JSON or YAML (`spec_raw`); exactly one of them."""
 
-    spec: dict[str, Any] | None = None
+    spec: Annotated[dict[str, Any], Meta(examples=[_EXAMPLE])] | None = None
     spec_raw: str | None = None
     replace_all: bool | None = None
     dry_run: bool | None = None

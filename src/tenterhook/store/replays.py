@@ -88,7 +88,9 @@ def _candidates(endpoint: Endpoint, asked: Replay, reached: str | None) -> Verb[
             " ORDER BY a.id DESC LIMIT 1)"
         )
         values = [endpoint.id, ids.floor("atmpt_", max(0, asked.since - _SKEW)), endpoint.id]
-    where = "m.app = ? AND m.id > ? AND m.id < ? AND m.payload IS NOT NULL"
+    # an example is for one endpoint only, which it was planned for
+    mine = "(d.state IS NOT NULL OR m.source IS NULL OR substr(m.source, 1, 3) <> 'ep_')"
+    where = f"m.app = ? AND m.id > ? AND m.id < ? AND m.payload IS NOT NULL AND {mine}"
     values += [endpoint.app, reached or ids.floor("msg_", asked.since), ids.floor("msg_", asked.until)]
     if asked.event_types:
         where += f" AND m.event_type IN ({listed(len(asked.event_types))})"
