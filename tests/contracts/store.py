@@ -571,6 +571,14 @@ class StoreContract:
             await store.create_endpoint(app.id, new_endpoint(app, uid="hook"))
         assert [e for e, _ in await store.load_endpoints(app.id)] == [endpoint, named]
 
+    async def test_an_application_is_loaded_anew_although_none_of_its_endpoints_has_changed(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        await store.save_application(replace(app, name="Other"))
+        loaded = await store.load_application(app.id, {endpoint.id: endpoint.updated_at})
+        assert loaded is not None
+        assert (loaded.application.name, loaded.endpoints, loaded.unchanged) == ("Other", (), (endpoint.id,))
+
     async def test_event_types(self, store: Store) -> None:
         paid = EventType(name="invoice.paid", schemas={"1": {"type": "object"}}, created_at=NOW, updated_at=NOW)
         await store.create_event_type(paid)

@@ -81,5 +81,5 @@ def change(text: str, *values: Any) -> Verb[int]:
 
 
 def listed(count: int) -> str:
-    """`?, ?, ?` for an IN list."""
-    return ", ".join("?" * count)
+    """`?, ?, ?` for an IN list; one of nothing holds nothing (PostgreSQL knows no `IN ()`)."""
+    return ", ".join("?" * count) or "NULL"
