@@ -1,9 +1,12 @@
-"""`python -m tests.faults.runner`: `tenterhook` on a machine whose clock is wrong, or of a version that does not exist yet.
+"""`python -m tests.faults.runner`: `tenterhook` on a machine that is not as it should be, or of a version that is not there yet.
 
-TENTERHOOK_FAULTS_AHEAD is by how many seconds the clock is ahead, TENTERHOOK_FAULTS_MIGRATION which of MIGRATIONS is one more.
+TENTERHOOK_FAULTS_AHEAD is by how many seconds the clock is ahead, TENTERHOOK_FAULTS_MIGRATION which of MIGRATIONS is one more,
+TENTERHOOK_FAULTS_SMALL a folder that shall be a file system which only this process sees (for root).
 """
 
+import ctypes
 import os
+import subprocess
 import time
 
 from tenterhook.store import schema
@@ -11,6 +14,8 @@ from tenterhook.store.schema import Migration
 
 AHEAD = "TENTERHOOK_FAULTS_AHEAD"
 MIGRATION = "TENTERHOOK_FAULTS_MIGRATION"
+SMALL = "TENTERHOOK_FAULTS_SMALL"
+_NEW_MOUNTS = 0x20000  # linux/sched.h: CLONE_NEWNS
 
 _COLUMN = "ALTER TABLE {} ADD COLUMN later TEXT"
 _CHANGED = ("message", "delivery", "endpoint", "application", "health", "attempt", "source", "idempotency")
@@ -29,7 +34,17 @@ def set_clock(ahead: int) -> None:
     time.time = lambda: seconds() + ahead
 
 
+def mount(folder: str) -> None:
+    """A file system in memory, which ends with this process."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "mounts of its own")
+    for arguments in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=16m", "none", folder]):
+        subprocess.run(["mount", *arguments], check=True)
+
+
 def main() -> None:
+    if SMALL in os.environ:
+        mount(os.environ[SMALL])
     set_clock(int(os.environ.get(AHEAD, "0")))
     migration = os.environ.get(MIGRATION)
     if migration:

@@ -6,14 +6,17 @@ accepted before the next one is published, and each is to be stored exactly once
 """
 
 import asyncio
+import json
 import math
 import re
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 from bench.load import headers, number_of, numbered
@@ -141,18 +144,19 @@ class Traffic:
             if len(instants) > 1
         }
 
-    async def verify(self, url: str, seconds: float = LEASE + 10) -> None:
-        """Nothing is lost, nothing is stuck, each is stored once, and order is kept."""
-        assert self.accepted
-        await self.until(lambda: not self.missing(), "what was accepted", seconds)
+    async def verify(self, url: str) -> None:
+        """`verify_in` with a look at a PostgreSQL database."""
         async with database(url) as db:
-            await none_pending(db, seconds, self.app)
-            stored = {row[0] for row in await db.fetch("SELECT id FROM message WHERE app = $1", self.app)}
-            failed = await db.fetchval(
-                "SELECT count(*) FROM delivery WHERE state <> 'delivered' AND app = $1", self.app
-            )
+            await self.verify_in(db)
+
+    async def verify_in(self, db: Any) -> None:
+        """Nothing is lost, nothing is stuck for longer than a lease, each is stored once, and order is kept."""
+        assert self.accepted
+        await self.until(lambda: not self.missing(), "what was accepted", LEASE + 10)
+        await none_pending(db, app=self.app)
+        stored = {row[0] for row in await db.fetch("SELECT id FROM message WHERE app = $1", self.app)}
         assert stored == self.accepted.keys()
-        assert failed == 0
+        assert await db.fetchval("SELECT count(*) FROM delivery WHERE state <> 'delivered' AND app = $1", self.app) == 0
         counts = Counter(mark.publisher for mark in self.accepted.values())
         for publisher, count in counts.items():
             assert self.order[FIFO, publisher] == [*range(count)]
@@ -248,8 +252,39 @@ async def through(nodes: Nodes, seed: int = 1) -> AsyncIterator[Traffic]:
         await tick(0)
 
 
+_QUERY = """
+import json, sqlite3, sys
+path, text, values = json.load(sys.stdin)
+db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+json.dump(db.execute(text, {str(n): value for n, value in enumerate(values, start=1)}).fetchall(), sys.stdout)
+"""
+
+
+class SqliteLook:
+    """As much of asyncpg's connection as tests use, on a SQLite file that a node is using.
+
+    `inside` begins a command that sees the file, where this process does not.
+    """
+
+    def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
+        self._path, self._inside = path, inside
+
+    async def fetch(self, text: str, *values: Any) -> list[Any]:
+        process = await asyncio.create_subprocess_exec(
+            *self._inside, sys.executable, "-c", _QUERY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        found, _ = await process.communicate(json.dumps([self._path, text, values]).encode())
+        return json.loads(found)
+
+    async def fetchval(self, text: str, *values: Any) -> Any:
+        return (await self.fetch(text, *values))[0][0]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
 @asynccontextmanager
-async def database(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def database(url: str) -> AsyncIterator[Any]:
     """A look at what nodes have stored."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "tenterhook"}, timeout=PATIENCE)
     try:
@@ -258,9 +293,7 @@ async def database(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
         await connection.close()
 
 
-async def none_pending(
-    db: "asyncpg.Connection[asyncpg.Record]", seconds: float = LEASE + 10, app: str | None = None
-) -> None:
+async def none_pending(db: Any, seconds: float = LEASE + 10, app: str | None = None) -> None:
     """Wait until every delivery, or every one of an application, has ended. Raises AssertionError."""
     end = time.monotonic() + seconds
     text = "SELECT * FROM delivery WHERE state IN ('due', 'leased', 'waiting') AND coalesce(app = $1, true) LIMIT 5"
