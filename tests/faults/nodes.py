@@ -113,7 +113,9 @@ class Node:
         """Ask it to end; its exit code. Raises TimeoutError."""
         self.server.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(seconds):
-            return await asyncio.to_thread(self.server.process.wait)
+            code = await asyncio.to_thread(self.server.process.wait)
+        self.kill()
+        return code
 
     async def call(self, method: str, path: str, body: object = None, seconds: float = PATIENCE) -> Any:
         """The decoded answer of the API. Raises AssertionError for an error."""

@@ -122,10 +122,10 @@ class Traffic:
         except TimeoutError:
             raise AssertionError(f"{what} did not come within {seconds:g} s: {self}") from None
 
-    async def more(self, count: int, seconds: float = PATIENCE) -> None:
-        """Wait until so many more are accepted, and so many more have arrived."""
-        accepted, arrived = len(self.accepted) + count, self.arrivals + 2 * count
-        await self.until(lambda: len(self.accepted) >= accepted and self.arrivals >= arrived, f"{count} more", seconds)
+    async def more(self, count: int) -> None:
+        """Wait until so many more are accepted."""
+        accepted = len(self.accepted) + count
+        await self.until(lambda: len(self.accepted) >= accepted, f"{count} more")
 
     @property
     def arrivals(self) -> int:

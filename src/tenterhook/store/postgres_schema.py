@@ -1,19 +1,33 @@
 """Bringing a PostgreSQL database up to date, and what a node checks before it uses one.
 
 Everything is in a schema of its own, so that Tenterhook can share a database with the tables of its users. Nodes of two
-versions run side by side over a migration: the first new node makes it, the old ones go on if it says that they can.
+versions run side by side over a migration: the first new node makes it, the old ones go on if it says that they can. While
+they commit, a migration may not get the tables that it changes: it gives up soon, so that they need not wait behind it, and
+is tried again.
 """
 
+import asyncio
+import logging
+
+import asyncpg
+
+from tenterhook.clock import MILLISECOND, until
 from tenterhook.errors import ConfigurationError, SchemaMismatch, TenterhookError
 from tenterhook.store import schema
 from tenterhook.store.postgres_commit import DEFINITIONS, INSTALLED
 from tenterhook.store.postgres_run import Session
 from tenterhook.vault import KeyMissing, SealBroken, Vault
 
+log = logging.getLogger(__name__)
+
 SCHEMA = "tenterhook"
 OLDEST_SERVER = 140_000
 _ONE_AT_A_TIME = 0x7E27E2_0001
 _CANARY = "master_key"
+_PATIENCE = "500ms"
+_PAUSE = 100 * MILLISECOND
+_TRIES = 100
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 async def prepare(connection: Session, vault: Vault) -> None:
@@ -23,6 +37,16 @@ async def prepare(connection: Session, vault: Vault) -> None:
         raise SchemaMismatch(
             f"this is PostgreSQL {server // 10_000}: Tenterhook needs {OLDEST_SERVER // 10_000} or newer"
         )
+    for _ in range(1, _TRIES):
+        try:
+            return await _prepare(connection, vault)
+        except _BUSY:
+            log.info("the tables are in use: they are brought up to date in a moment")
+            await until(asyncio.Event(), _PAUSE)
+    await _prepare(connection, vault)
+
+
+async def _prepare(connection: Session, vault: Vault) -> None:
     async with connection.transaction():
         # nodes that start at the same moment go one after the other
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
@@ -48,6 +72,7 @@ async def _migrate(connection: Session) -> None:
         )
     if version >= mine:
         return
+    await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
     for number, migration in enumerate(schema.MIGRATIONS[version:], version + 1):
         for statement in schema.postgres_statements(migration):
             await connection.execute(statement)
