@@ -10,7 +10,8 @@
 -- The history is in parts, one for each day that is kept. A statement that reads it prepares to look into every one, unless
 -- the range of ids is given by values, not by a join. So none of those stands in the way of an ordinary message.
 --
--- Names in braces get a digest of this text: nodes of different versions use each their own.
+-- Names in braces get a digest of this text: nodes of different versions use each their own. Where a variable and a column
+-- have one name the variable is meant: a later version may give a table a column of any name.
 
 CREATE TYPE {settlement} AS (
     n int, message text, endpoint text, lease bigint, state text, due_at bigint, new_lease bigint, attempts bigint,
@@ -89,7 +90,7 @@ CREATE FUNCTION {settle}(
     again boolean, settlements {settlement}[], tries {attempt}[], beats {beat}[], disablings {disabling}[],
     endings {ending}[]
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     kept int[];
     repeated int[] := '{}';  -- an earlier commit of these was kept: they are answered alike, and have no effect again
@@ -212,7 +213,7 @@ CREATE FUNCTION {accept}(
     -- whether any delivery has an order, and whether other nodes must be told what is due
     ordered boolean, tell boolean
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     there int[] := '{}';     -- these have been written
     refused int[] := '{}';   -- nothing of these is written
@@ -378,7 +379,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {claim}(again boolean, claims {claim}[]) RETURNS SETOF answer LANGUAGE plpgsql AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     c record;
     h health;
