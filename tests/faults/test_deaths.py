@@ -1,12 +1,16 @@
 """Nodes die at random: their deliveries go on elsewhere, in order, and only what was in flight arrives twice."""
 
+import asyncio
 import time
 from itertools import pairwise
 from random import Random
 
+from bench.load import until
+
 from tests.faults.conftest import Scale
 from tests.faults.nodes import Nodes
-from tests.faults.traffic import database, through
+from tests.faults.traffic import database, none_pending, through
+from tests.receiver import OK, Peer, receiving
 
 SEED = 20260131
 NODES = 3
@@ -37,3 +41,29 @@ async def test_nodes_are_killed_at_random(url: str, nodes: Nodes, scale: Scale) 
     for delivery, instants in traffic.repeated().items():
         for before, after in pairwise(instants):
             assert any(before - GRACE < death < after and delivery in leased for death, leased in deaths), delivery
+
+
+async def test_a_node_that_is_stopped_hands_over_at_once(url: str, nodes: Nodes) -> None:
+    """What it holds in memory need not wait until another node looks by itself."""
+    arrived: list[bytes] = []
+    held = asyncio.Event()
+
+    async def hold_the_first(peer: Peer) -> None:
+        while True:
+            arrived.append((await peer.request())[1])
+            if len(arrived) == 1:
+                await held.wait()
+            peer.send(OK)
+
+    async with receiving(hold_the_first) as receiver, database(url) as db:
+        node, _ = await nodes.start(2, lease="60s", delivery_timeout="30s")
+        app, _ = await node.app({"url": receiver.url(), "concurrency": 1})
+        for n in range(20):
+            await node.message(app, payload={"n": n})
+        await until(lambda: len(arrived) == 1, GRACE + 4, "the first attempt")
+        stopping = asyncio.create_task(node.stop())
+        await until(lambda: len(arrived) == 20, GRACE + 2, "what was handed over")
+        held.set()
+        assert await stopping == 0
+        await none_pending(db)
+        assert sorted(arrived) == sorted(b'{"n": %d}' % n for n in range(20))

@@ -13,14 +13,14 @@ from typing import Any
 
 from tenterhook.engine.breaker import HEALTHY
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
-from tenterhook.model import Health, Message
+from tenterhook.model import Health, Message, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 6, "accept": 12, "claim": 2, "clock": 1}
+_CALLS = {"lock": 1, "settle": 7, "accept": 12, "claim": 2, "clock": 1}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -177,6 +177,7 @@ def _settle_values(items: list[tuple[int, Settlement]], again: bool) -> list[Any
             for n, s in items
             if _ends_line(s)
         ],
+        sorted({s.delivery.endpoint for _, s in items if s.attempt is None and s.delivery.state is State.DUE}),
     ]
 
 

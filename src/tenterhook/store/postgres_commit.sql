@@ -88,7 +88,9 @@ END $$;
 
 CREATE FUNCTION {settle}(
     again boolean, settlements {settlement}[], tries {attempt}[], beats {beat}[], disablings {disabling}[],
-    endings {ending}[]
+    endings {ending}[],
+    -- endpoints of what is handed back untried: another node may have room for it
+    handed_back text[]
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -205,6 +207,8 @@ BEGIN
         LEFT JOIN endpoint AS e ON e.id = d.endpoint
         WHERE d.message = successor.message AND d.endpoint = successor.endpoint AND line.lease <> 0;
     END LOOP;
+
+    PERFORM pg_notify('tenterhook', 'due ' || v.id) FROM unnest(handed_back) AS v (id);
 END $$;
 
 CREATE FUNCTION {accept}(
