@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help demo run test simulate check format openapi bench requirements clean
+.PHONY: help demo run test simulate faults check format openapi bench requirements clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -21,6 +21,9 @@ test: $(VENV)/.dev  ## every test
 
 simulate: $(VENV)/.dev  ## 10,000 seeds of the engine in virtual time (SEEDS=n for another number)
 	@$(BIN)/python -m bench.simulate --seeds $(or $(SEEDS),10000)
+
+faults: $(VENV)/.dev  ## databases, nodes, clocks and disks fail at full length; about a quarter of an hour
+	@$(BIN)/python -m pytest tests/faults --full -s
 
 check: $(VENV)/.dev  ## format, lint, types, and that docs/openapi.json is what the code says
 	@$(BIN)/ruff format --check .

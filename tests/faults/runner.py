@@ -18,7 +18,9 @@ SMALL = "TENTERHOOK_FAULTS_SMALL"
 _NEW_MOUNTS = 0x20000  # linux/sched.h: CLONE_NEWNS
 
 # some of these are names of variables in the functions of old nodes
-_COLUMN = "ALTER TABLE {0} ADD COLUMN later TEXT; ALTER TABLE {0} ADD COLUMN again TEXT; ALTER TABLE {0} ADD COLUMN kept TEXT"
+_COLUMN = (
+    "ALTER TABLE {0} ADD COLUMN later TEXT; ALTER TABLE {0} ADD COLUMN again TEXT; ALTER TABLE {0} ADD COLUMN kept TEXT"
+)
 _CHANGED = ("message", "delivery", "endpoint", "application", "health", "attempt", "source", "idempotency")
 
 MIGRATIONS = {
