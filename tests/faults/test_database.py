@@ -22,7 +22,8 @@ async def test_it_is_killed_under_load(server: PostgresServer, url: str, nodes: 
         for n in range(scale.cuts):
             await traffic.more(scale.load)
             server.kill()
-            await traffic.until(lambda: traffic.answers[503] > 0, "a refusal")
+            before = traffic.answers[503]
+            await traffic.until(lambda before=before: traffic.answers[503] > before, "a refusal")
             server.start()
             print(f"killed {n + 1} times: {traffic}", flush=True)
         await traffic.more(scale.load)

@@ -37,13 +37,15 @@ async def prepare(connection: Session, vault: Vault) -> None:
         raise SchemaMismatch(
             f"this is PostgreSQL {server // 10_000}: Tenterhook needs {OLDEST_SERVER // 10_000} or newer"
         )
-    for _ in range(1, _TRIES):
+    for tries in range(1, _TRIES + 1):
         try:
-            return await _prepare(connection, vault)
+            await _prepare(connection, vault)
+            return
         except _BUSY:
-            log.info("the tables are in use: they are brought up to date in a moment")
-            await until(asyncio.Event(), _PAUSE)
-    await _prepare(connection, vault)
+            if tries == _TRIES:
+                raise
+        log.info("the tables are in use: they are brought up to date in a moment")
+        await until(asyncio.Event(), _PAUSE)
 
 
 async def _prepare(connection: Session, vault: Vault) -> None:
