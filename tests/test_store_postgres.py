@@ -341,6 +341,27 @@ async def test_plans_for_an_empty_database_do_not_outlive_it(postgres_url: str) 
     await watcher.close()
 
 
+async def test_what_lapses_holds_its_lines_for_a_few_round_trips(postgres_url: str) -> None:
+    async with Wire(postgres_url) as wire:
+        store = await PostgresStore.open(wire.url, VAULT)
+        app = new_app()
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_application(app)
+        await store.create_endpoint(app.id, endpoint)
+        over = [(new_message(app), str(n % 30)) for n in range(300)]
+        await store.commit([Accept(m, (new_delivery(m, endpoint, expires_at=NOW, order_key=key),)) for m, key in over])
+        living = new_message(app)
+        await store.commit([Accept(living, (new_delivery(living, endpoint, order_key="0"),))])
+        lapsing = [(one.delivery, ()) for one in await store.list_lapsing(NOW, 1_000)]
+        before = wire.round_trips
+        assert len(await store.lapse(NOW, lapsing)) == 300
+        assert wire.round_trips - before < 20
+        head = await store.get_delivery(app.id, living.id, endpoint.id)
+        assert head is not None
+        assert (head.state, head.due_at) == (State.DUE, NOW)
+        await store.close()
+
+
 # the schema, and who may use it
 
 
