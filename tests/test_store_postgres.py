@@ -88,6 +88,29 @@ class TestPostgres(EveryContract):
         assert delivery is not None
         assert delivery.state is State.WAITING
 
+    async def test_what_waited_in_a_line_when_the_answer_was_lost_is_not_taken_for_its_head(
+        self, store: Store, app: Application
+    ) -> None:
+        """With an idempotency key too, which the lost commit has kept."""
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_endpoint(app.id, endpoint)
+        leased = {"state": State.LEASED, "due_at": NOW + LEASE, "lease": 3}
+
+        def publishing() -> tuple[str, list[Work]]:
+            # one of them has no key: that it is there already shows that this is not the first time
+            message, plain = new_message(app), new_message(app)
+            key = Remember(message.id.encode(), b"h", 202, b"", NOW + 1)
+            return message.id, [Accept(plain), Accept(message, (new_delivery(message, endpoint, **leased),), None, key)]
+
+        head, first = publishing()
+        second, behind = publishing()
+        for _ in range(2):
+            assert (await store.commit(first))[1] == Accepted(head)
+        for _ in range(2):
+            assert (await store.commit(behind))[1] == Accepted(second, waiting=(endpoint.id,))
+        # the head is still leased to whoever asks again, whatever has come behind it
+        assert (await store.commit(first))[1] == Accepted(head)
+
 
 Pair = tuple[PostgresStore, PostgresStore]
 
