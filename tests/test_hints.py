@@ -39,6 +39,17 @@ async def test_an_endpoint_that_was_enabled_elsewhere_gets_what_it_owes(tmp_path
         assert len(server.recorder.sent) == 2
 
 
+async def test_a_change_that_was_not_heard_of_is_not_undone(tmp_path: Path) -> None:
+    async with api.running(tmp_path) as server:
+        app = await server.app(name="Old")
+        await server.message(app)  # now it is in memory
+        there = await server.node.registry.application(app)
+        await server.store.save_application(replace(there, name="New", updated_at=there.updated_at + 1))
+        assert (await server.patch(f"/app/{app}", {"metadata": {"a": "b"}})).status == 200
+        found = (await server.get(f"/app/{app}")).json
+        assert (found["name"], found["metadata"]) == ("New", {"a": "b"})
+
+
 async def test_a_node_that_only_answers_keeps_no_lanes(tmp_path: Path) -> None:
     async with api.running(tmp_path, role="api") as server:
         app = await server.app()
