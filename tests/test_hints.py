@@ -1,12 +1,17 @@
 """What becomes of a node that did not hear what another one did: hints may get lost, deliveries must not."""
 
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from tenterhook.model import Outcome, Result
-from tenterhook.store.base import Hint
+from tenterhook.store.base import NOTHING_KNOWN, Hint, Loaded
+from tenterhook.store.sqlite import SqliteStore
 from tests import api
+from tests.simulation.world import VAULT
 
 GONE = Outcome(result=Result.GONE, status=410, url=api.URL)
 
@@ -34,6 +39,17 @@ async def test_an_endpoint_that_was_enabled_elsewhere_gets_what_it_owes(tmp_path
         assert len(server.recorder.sent) == 2
 
 
+async def test_a_change_that_was_not_heard_of_is_not_undone(tmp_path: Path) -> None:
+    async with api.running(tmp_path) as server:
+        app = await server.app(name="Old")
+        await server.message(app)  # now it is in memory
+        there = await server.node.registry.application(app)
+        await server.store.save_application(replace(there, name="New", updated_at=there.updated_at + 1))
+        assert (await server.patch(f"/app/{app}", {"metadata": {"a": "b"}})).status == 200
+        found = (await server.get(f"/app/{app}")).json
+        assert (found["name"], found["metadata"]) == ("New", {"a": "b"})
+
+
 async def test_a_node_that_only_answers_keeps_no_lanes(tmp_path: Path) -> None:
     async with api.running(tmp_path, role="api") as server:
         app = await server.app()
@@ -41,3 +57,39 @@ async def test_a_node_that_only_answers_keeps_no_lanes(tmp_path: Path) -> None:
         await server.message(app)
         server.node._hear(Hint("all"))
         assert server.node.worker._lanes == {}
+
+
+class BusyStore(SqliteStore):
+    """While one application is read, another is changed."""
+
+    changed: Callable[[], None]
+
+    async def load_application(self, app: str, known: Mapping[str, int] = NOTHING_KNOWN) -> Loaded | None:
+        found = await super().load_application(app, known)
+        self.changed()
+        return found
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> BusyStore:
+    store = BusyStore.open(tmp_path / "t.db", VAULT, synchronous="OFF")
+    assert isinstance(store, BusyStore)
+    return store
+
+
+async def test_an_application_is_read_while_others_change_all_the_time(tmp_path: Path, busy: BusyStore) -> None:
+    async with api.running(tmp_path, busy) as server:
+        mine, catalog = await server.app(), server.node.catalog
+        busy.changed = lambda: catalog.forget_application("app_of_somebody_else")
+        async with asyncio.timeout(api.GRACE):
+            entry = await catalog.application(mine)
+        assert catalog.known(mine) is entry
+
+
+async def test_an_application_that_changes_while_it_is_read_is_read_again(tmp_path: Path, busy: BusyStore) -> None:
+    async with api.running(tmp_path, busy) as server:
+        mine, catalog = await server.app(), server.node.catalog
+        changes = [lambda: catalog.forget_application(mine), catalog.forget_all, lambda: None]
+        busy.changed = lambda: changes.pop(0)()
+        await catalog.application(mine)
+        assert changes == []

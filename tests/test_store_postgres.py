@@ -88,6 +88,29 @@ class TestPostgres(EveryContract):
         assert delivery is not None
         assert delivery.state is State.WAITING
 
+    async def test_what_waited_in_a_line_when_the_answer_was_lost_is_not_taken_for_its_head(
+        self, store: Store, app: Application
+    ) -> None:
+        """With an idempotency key too, which the lost commit has kept."""
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_endpoint(app.id, endpoint)
+        leased = {"state": State.LEASED, "due_at": NOW + LEASE, "lease": 3}
+
+        def publishing() -> tuple[str, list[Work]]:
+            # one of them has no key: that it is there already shows that this is not the first time
+            message, plain = new_message(app), new_message(app)
+            key = Remember(message.id.encode(), b"h", 202, b"", NOW + 1)
+            return message.id, [Accept(plain), Accept(message, (new_delivery(message, endpoint, **leased),), None, key)]
+
+        head, first = publishing()
+        second, behind = publishing()
+        for _ in range(2):
+            assert (await store.commit(first))[1] == Accepted(head)
+        for _ in range(2):
+            assert (await store.commit(behind))[1] == Accepted(second, waiting=(endpoint.id,))
+        # the head is still leased to whoever asks again, whatever has come behind it
+        assert (await store.commit(first))[1] == Accepted(head)
+
 
 Pair = tuple[PostgresStore, PostgresStore]
 
@@ -339,6 +362,27 @@ async def test_plans_for_an_empty_database_do_not_outlive_it(postgres_url: str) 
         )
     assert read < 20 * written
     await watcher.close()
+
+
+async def test_what_lapses_holds_its_lines_for_a_few_round_trips(postgres_url: str) -> None:
+    async with Wire(postgres_url) as wire:
+        store = await PostgresStore.open(wire.url, VAULT)
+        app = new_app()
+        endpoint = new_endpoint(app, ordered=True)
+        await store.create_application(app)
+        await store.create_endpoint(app.id, endpoint)
+        over = [(new_message(app), str(n % 30)) for n in range(300)]
+        await store.commit([Accept(m, (new_delivery(m, endpoint, expires_at=NOW, order_key=key),)) for m, key in over])
+        living = new_message(app)
+        await store.commit([Accept(living, (new_delivery(living, endpoint, order_key="0"),))])
+        lapsing = [(one.delivery, ()) for one in await store.list_lapsing(NOW, 1_000)]
+        before = wire.round_trips
+        assert len(await store.lapse(NOW, lapsing)) == 300
+        assert wire.round_trips - before < 20
+        head = await store.get_delivery(app.id, living.id, endpoint.id)
+        assert head is not None
+        assert (head.state, head.due_at) == (State.DUE, NOW)
+        await store.close()
 
 
 # the schema, and who may use it

@@ -4,6 +4,7 @@ Objects are matched by uid. Endpoints and sources that are `managed` and no long
 and event types own more than the file knows (messages, endpoints made through the API), so they are never deleted.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -17,11 +18,12 @@ from tenterhook.config import (
     ConfiguredSource,
 )
 from tenterhook.engine.retention import all_applications
-from tenterhook.errors import ConfigurationError, Invalid
+from tenterhook.errors import ConfigurationError, Conflict, Invalid, NotFound
 from tenterhook.model import Application, Endpoint, EventType, Source
 from tenterhook.registry import Registry
 from tenterhook.store.base import Store
 
+_TRIES = 5
 AUTOMATIC = ("gone", "failing")
 """Why the server itself switches an endpoint off; the file does not overrule that by saying nothing."""
 
@@ -71,8 +73,16 @@ async def apply(configuration: Configuration, registry: Registry, store: Store, 
     """Create, change and delete until the database says what the configuration says; `now` is µs UTC.
 
     Everything is checked before the first write. Raises ConfigurationError with a line `file:line: key: what to do` for
-    each object that is refused; then nothing has changed.
+    each object that is refused; then nothing has changed. Nodes may apply it at the same time.
     """
+    for _ in range(_TRIES - 1):
+        # what another node was faster with is done
+        with suppress(Conflict, NotFound):
+            return await _applied(configuration, registry, store, now)
+    return await _applied(configuration, registry, store, now)
+
+
+async def _applied(configuration: Configuration, registry: Registry, store: Store, now: int) -> Changes:
     known = await _known(configuration, registry, store)
     await _check(configuration, known, registry, store)
     log = _Log()

@@ -5,7 +5,8 @@ belongs to its application: when that is found to be as it was, so is the source
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from tenterhook.model import Application, Endpoint, EventType, Health, Source
 from tenterhook.routing import Router, wants
 from tenterhook.store.base import Store
 
+_ALL = "*"
 _APPLICATIONS = 10_000
 _SOURCES = 10_000
 _EVENT_TYPES = 10_000
@@ -53,7 +55,8 @@ class Catalog:
         self._ids: dict[str, str] = {}  # uid → id
         self._owners: OrderedDict[str, str] = OrderedDict()  # token of a source → application
         self._event_types: OrderedDict[str, EventType | None] = OrderedDict()
-        self._generation = 0
+        self._watched: dict[int, set[str]] = {}
+        self._generation = 0  # of the event types
 
     def known(self, ref: str) -> Entry | None:
         """The application by id or uid, if it is in memory."""
@@ -69,15 +72,16 @@ class Catalog:
 
     async def _load(self, ref: str) -> Entry:
         while True:
-            generation, before = self._generation, self._there(ref)
+            before = self._there(ref)
             known = {} if before is None else before.endpoints
-            loaded = await self._store.load_application(ref, {one.id: one.updated_at for one in known.values()})
+            with self._watching() as changed:
+                loaded = await self._store.load_application(ref, {one.id: one.updated_at for one in known.values()})
             if loaded is None:
                 if before is not None:
                     self._drop(before.application.id)
                 raise NotFound
-            if generation == self._generation:
-                break  # nothing changed while we were reading
+            if changed.isdisjoint((loaded.application.id, _ALL)):
+                break  # it was not changed while we were reading
         application = loaded.application
         for endpoint, health in loaded.endpoints:
             self._adopt(endpoint, health)
@@ -91,9 +95,23 @@ class Catalog:
             self._drop(next(iter(self._entries)))
         return entry
 
+    @contextmanager
+    def _watching(self) -> Iterator[set[str]]:
+        """The applications that are changed meanwhile."""
+        changed: set[str] = set()
+        self._watched[id(changed)] = changed
+        try:
+            yield changed
+        finally:
+            del self._watched[id(changed)]
+
+    def _note(self, app: str) -> None:
+        for changed in self._watched.values():
+            changed.add(app)
+
     def forget_application(self, app: str) -> None:
         """It changed, or one of its endpoints came or went."""
-        self._generation += 1
+        self._note(app)
         entry = self._entries.get(app)
         if entry is not None:
             entry.outdated = True
@@ -113,7 +131,7 @@ class Catalog:
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         """The worker has switched it off: messages that come from now on do not go to it."""
-        self._generation += 1
+        self._note(endpoint.app)
         entry = self._entries.get(endpoint.app)
         if entry is not None and endpoint.id in entry.endpoints:
             there = entry.endpoints[endpoint.id]
@@ -158,6 +176,7 @@ class Catalog:
 
     def forget_all(self) -> None:
         """Whatever may have changed."""
+        self._note(_ALL)
         self._generation += 1
         self._entries.clear()
         self._ids.clear()

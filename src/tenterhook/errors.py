@@ -108,6 +108,12 @@ class DeliveryInFlight(Conflict):
     code = "delivery_in_flight"
 
 
+class ChangedMeanwhile(Conflict):
+    """Others have changed this at the same time, again and again: read it anew, then change it."""
+
+    code = "changed_meanwhile"
+
+
 class Managed(Conflict):
     """This object comes from the configuration file: change it there, then reload."""
 

@@ -68,12 +68,15 @@ class Registry:
         return app
 
     async def save_application(self, app: Application, **changes: Any) -> Application:
-        """Raises Invalid, NotFound, Conflict, Forbidden."""
+        """Raises Invalid, NotFound, Conflict, Forbidden, ChangedMeanwhile when it is not as `app` any more."""
         _must_be_yours(app)
         changed = replace(app, updated_at=self._clock.now(), **changes)
         self._check_retention(changed)
-        await self._store.save_application(changed)
-        self._catalog.forget_application(app.id)
+        try:
+            await self._store.save_application(changed, app.updated_at)
+        finally:
+            # also when it has changed: this node may know it as it was
+            self._catalog.forget_application(app.id)
         return changed
 
     def _check_retention(self, app: Application) -> None:
@@ -135,19 +138,20 @@ class Registry:
         return endpoint
 
     async def save_endpoint(self, endpoint: Endpoint, **changes: Any) -> Endpoint:
-        """Applies to the very next attempt; enabling begins a clean health record. Raises Invalid, NotFound, Conflict."""
-        wanted = replace(endpoint, **changes)
-        await self.check_endpoint(wanted, url_changed=wanted.url != endpoint.url)
-        # read anew: that took its time, and meanwhile the receiver may have had the endpoint switched off
-        endpoint = await self.endpoint(endpoint.app, endpoint.id)
+        """Applies to the very next attempt; enabling begins a clean health record.
+
+        Raises Invalid, NotFound, Conflict, ChangedMeanwhile when it is not as `endpoint` any more: its receiver may have had it
+        switched off.
+        """
         changed = replace(endpoint, updated_at=self._clock.now(), **changes)
+        await self.check_endpoint(changed, url_changed=changed.url != endpoint.url)
         kinds = ["endpoint.updated"]
         if changed.disabled != endpoint.disabled:
             kinds.append("endpoint.disabled" if changed.disabled else "endpoint.enabled")
             changed = replace(changed, disabled_reason="manual" if changed.disabled else None)
         notices = tuple([one for kind in kinds for one in await self._notices.endpoint(kind, changed)])
         enabled = "endpoint.enabled" in kinds
-        await self._store.save_endpoint(endpoint.app, changed, enabled, notices)
+        await self._store.save_endpoint(endpoint.app, changed, enabled, notices, endpoint.updated_at)
         self._notices.written(notices)
         self._catalog.forget_application(endpoint.app)
         stored = await self._store.load_endpoint(endpoint.id)
@@ -206,10 +210,10 @@ class Registry:
         return source
 
     async def save_source(self, source: Source, **changes: Any) -> Source:
-        """Raises Invalid, NotFound, Conflict."""
+        """Raises Invalid, NotFound, Conflict, ChangedMeanwhile when it is not as `source` any more."""
         changed = replace(source, updated_at=self._clock.now(), **changes)
         _check_source(changed)
-        await self._store.save_source(source.app, changed)
+        await self._store.save_source(source.app, changed, source.updated_at)
         self._catalog.forget_application(source.app)
         return changed
 

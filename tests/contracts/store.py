@@ -1,7 +1,7 @@
 """What every store must do. An implementation's test file subclasses `StoreContract` and says how to make one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,15 @@ from msgspec.structs import replace
 
 from tenterhook.clock import HOUR, SECOND
 from tenterhook.engine.lifecycle import step
-from tenterhook.errors import Conflict, DeliveryInFlight, EventTypeExists, IdempotencyInProgress, NotFound, OutdatedPlan
+from tenterhook.errors import (
+    ChangedMeanwhile,
+    Conflict,
+    DeliveryInFlight,
+    EventTypeExists,
+    IdempotencyInProgress,
+    NotFound,
+    OutdatedPlan,
+)
 from tenterhook.ids import IdMaker
 from tenterhook.model import (
     Application,
@@ -529,6 +537,27 @@ class StoreContract:
         assert await store.next_dues(None, 10) == []
 
     # objects
+
+    async def test_what_others_have_changed_is_not_written_over(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        source = new_source(app)
+        await store.create_source(app.id, source)
+        saves: list[Callable[[int, int], Awaitable[None]]] = [
+            lambda at, seen: store.save_application(replace(app, updated_at=at), seen),
+            lambda at, seen: store.save_endpoint(app.id, replace(endpoint, updated_at=at), seen=seen),
+            lambda at, seen: store.save_source(app.id, replace(source, updated_at=at), seen),
+        ]
+        for save in saves:
+            await save(NOW + 1, NOW)
+            with pytest.raises(ChangedMeanwhile):
+                await save(NOW + 2, NOW)
+        found = (
+            await store.get_application(app.id),
+            await store.get_endpoint(app.id, endpoint.id),
+            await store.get_source(app.id, source.id),
+        )
+        assert [one.updated_at for one in found if one is not None] == [NOW + 1] * 3
 
     async def test_applications(self, store: Store, app: Application) -> None:
         assert await store.get_application(app.id) == await store.get_application("acme") == app

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -48,7 +48,7 @@ from tenterhook.api.quota import Counter, Headers, Quotas
 from tenterhook.api.routes import Access, Route, Router
 from tenterhook.clock import Clock
 from tenterhook.engine.tasks import TaskRunner
-from tenterhook.errors import NotFound, TenterhookError
+from tenterhook.errors import ChangedMeanwhile, NotFound, TenterhookError
 from tenterhook.hub import Hub
 from tenterhook.registry import Registry
 from tenterhook.store.base import Store
@@ -56,6 +56,8 @@ from tenterhook.store.base import Store
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 1 << 20
+_CHANGES = 5
+T = TypeVar("T")
 ROUTES: list[Route] = [
     *applications.ROUTES,
     *authentication.ROUTES,
@@ -165,11 +167,21 @@ class Api:
         if route.method not in ("PUT", "PATCH", "DELETE"):
             return await route.handler(self, call)
         await call.body()  # before the lock, which a slow client must not hold
+        return await self.change(call, lambda: route.handler(self, call))
+
+    async def change(self, call: Call, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what reads something of an application, changes it and writes it back, so that no change is lost.
+
+        One at a time on this node, and anew when another node was faster. Raises ChangedMeanwhile after some tries.
+        """
         async with await self.changing(call):
-            return await route.handler(self, call)
+            for _ in range(_CHANGES - 1):
+                with suppress(ChangedMeanwhile):
+                    return await work()
+            return await work()
 
     async def changing(self, call: Call) -> asyncio.Lock:
-        """Held by whoever reads something of an application, changes it and writes it back, so that no change is lost."""
+        """Held by whoever changes something of an application on this node."""
         owner = call.params.get("app_id", "")
         return self._changing.setdefault(await self._id_of(owner) if owner else "", asyncio.Lock())
 

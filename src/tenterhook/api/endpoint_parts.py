@@ -79,8 +79,11 @@ async def rotate_secret(api: "Api", call: Call) -> Response:
 
     async def rotate() -> Response:
         wanted = await call.json(EndpointSecretRotateIn)
-        async with await api.changing(call):
-            return _rotated(call, await _rotate_once(api, await find(api, call), wanted))
+
+        async def change() -> Endpoint:
+            return await _rotate_once(api, await find(api, call), wanted)
+
+        return _rotated(call, await api.change(call, change))
 
     async def again() -> Response:
         return _rotated(call, await find(api, call))

@@ -54,11 +54,16 @@ class Lane:
         """Deliveries of this lane in memory that are not in flight yet."""
         return len(self.queue) + self.reserved
 
+    @property
+    def paced_together(self) -> bool:
+        """Whether nodes share a rate: then each delivery needs an instant from a claim."""
+        return self.shared and self.endpoint.rate_limit is not None
+
     def admits(self, now: int) -> bool:
         """Whether a fresh delivery may be leased to memory, or should wait in the database for its turn."""
         if self.endpoint.disabled or is_open(self.health, now):
             return False
-        if self.shared and (self.endpoint.rate_limit is not None or is_probing(self.health)):
+        if self.paced_together or (self.shared and is_probing(self.health)):
             return False  # only the database can share out what all nodes together may send
         if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * PACED_SECONDS:
             return False

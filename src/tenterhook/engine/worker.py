@@ -523,7 +523,7 @@ class Worker:
             health=None if verdict.health is before else verdict.health,
             disable=verdict.disable,
             now=now,
-            next_lease=0 if delivery.order_key is None else self._new_lease(),
+            next_lease=self._lease_of_next(lane, delivery),
             next_until=now + self._policy.lease,
             before=before,
         )
@@ -537,6 +537,12 @@ class Worker:
         if written is not None:
             self._learn(lane, verdict.health, written)
             await self._settled(lane, verdict, attempt, written)
+
+    def _lease_of_next(self, lane: Lane | None, delivery: Delivery) -> int:
+        """For the next of a FIFO line, if this one ends; 0 leaves it to the next claim."""
+        if delivery.order_key is None or (lane is not None and lane.paced_together):
+            return 0
+        return self._new_lease()
 
     def _learn(self, lane: Lane, ours: Health, written: Written) -> None:
         """What other nodes have seen of the endpoint, unless we have seen more since."""
@@ -552,6 +558,8 @@ class Worker:
             self._instrument.signalled(signal)
         if written.kept and delivery.state is State.DUE and delivery.due_at is not None:
             self.note_due(delivery.endpoint, delivery.due_at)
+        elif written.kept and delivery.order_key is not None and lane.paced_together:
+            self.note_due(delivery.endpoint, self._clock.now())
         await self._promoted(written)
 
     async def _promoted(self, written: Written) -> None:
@@ -595,7 +603,11 @@ class Worker:
         uid = None if lane is None else lane.endpoint.uid
         notices = await self._told(partial(self._notices.lapse, Lapsing(ended, claimed.message.event_id, uid)))
         settlement = Settlement(
-            ended, claimed.delivery.lease, now=now, next_lease=self._new_lease(), next_until=now + self._policy.lease
+            ended,
+            claimed.delivery.lease,
+            now=now,
+            next_lease=self._lease_of_next(lane, ended),
+            next_until=now + self._policy.lease,
         )
         written = await self._write(settlement, notices)
         self._let_go(claimed.message)

@@ -408,8 +408,10 @@ class Store(Protocol):
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         """Raises Conflict for a taken uid."""
 
-    async def save_application(self, app: Application) -> None:
-        """Replace it. Raises NotFound, Conflict."""
+    # `seen` is the `updated_at` of what is replaced, None does not ask: ChangedMeanwhile is raised if another is there
+
+    async def save_application(self, app: Application, seen: int | None = None) -> None:
+        """Replace it. Raises NotFound, Conflict, ChangedMeanwhile."""
 
     async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it with its endpoints and sources, and cancel what is pending. Raises NotFound."""
@@ -451,9 +453,14 @@ class Store(Protocol):
         """Raises Conflict for a taken uid."""
 
     async def save_endpoint(
-        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+        self,
+        app: str,
+        endpoint: Endpoint,
+        clean: bool = False,
+        notices: Sequence[Accept] = (),
+        seen: int | None = None,
     ) -> None:
-        """Replace it; `clean` begins a new health record. Raises NotFound, Conflict."""
+        """Replace it; `clean` begins a new health record. Raises NotFound, Conflict, ChangedMeanwhile."""
 
     async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
         """Delete it and cancel what is pending. Raises NotFound."""
@@ -539,8 +546,8 @@ class Store(Protocol):
     async def create_source(self, app: str, source: Source, remember: Remember | None = None) -> None:
         """Raises Conflict for a taken uid or token."""
 
-    async def save_source(self, app: str, source: Source) -> None:
-        """Replace it. Raises NotFound, Conflict."""
+    async def save_source(self, app: str, source: Source, seen: int | None = None) -> None:
+        """Replace it. Raises NotFound, Conflict, ChangedMeanwhile."""
 
     async def delete_source(self, app: str, source: str) -> None:
         """Delete it; what it received stays. Raises NotFound."""

@@ -1,6 +1,6 @@
 """What happened, as verbs: messages, deliveries, attempts, received requests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,8 +11,8 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import DeliveryInFlight, MissingPayload, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Cursor, Lapsing, NextDue, Settlement
-from tenterhook.store.lines import is_occupied, promote
+from tenterhook.store.base import Accept, Cursor, Lapsing, NextDue
+from tenterhook.store.lines import is_occupied, step_forward
 from tenterhook.store.lists import Where, page
 from tenterhook.store.notices import announce, lines_of
 from tenterhook.store.sql import (
@@ -24,6 +24,7 @@ from tenterhook.store.sql import (
     Verb,
     change,
     listed,
+    pairs,
     select,
     select_locked,
     select_one,
@@ -150,17 +151,11 @@ def cancel_delivery(app: str, message: str, endpoint: str, now: int) -> Verb[boo
     delivery = yield from _held(app, message, endpoint)
     if delivery is None or delivery.state not in PENDING:
         return False
-    yield from _end(delivery, "cancelled", now)
-    return True
-
-
-def _end(delivery: Delivery, event: str, now: int) -> Verb[Delivery]:
-    """End a delivery without an attempt; if it headed a FIFO line, its successor becomes due."""
-    ended = step(delivery, event)
-    yield from _save(ended)
+    yield from _save(step(delivery, "cancelled"))
     if delivery.order_key is not None:
-        yield from promote(Settlement(ended, 0, now=now))
-    return ended
+        yield from step_forward([(endpoint, delivery.order_key)], now)
+        yield Tell("due", endpoint)
+    return True
 
 
 _LAPSING = (
@@ -181,18 +176,34 @@ def list_lapsing(now: int, limit: int) -> Verb[list[Lapsing]]:
 
 
 def lapse(now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> Verb[list[Delivery]]:
-    lines = {(d.endpoint, d.order_key) for d, _ in over if d.order_key is not None}
-    lines.update(line for _, notices in over for line in lines_of(notices))
+    """In few statements, however many there are: whoever publishes into one of these lines waits for the end of it."""
+    mine = sorted({(d.endpoint, d.order_key) for d, _ in over if d.order_key is not None})
+    lines = {*mine, *(line for _, notices in over for line in lines_of(notices))}
     if lines:
         yield LockLines(sorted(lines))
-    ended = []
-    for found, notices in sorted(over, key=lambda one: (one[0].message, one[0].endpoint)):
-        # ending the head of a line changes its successor, which may be in this list too
-        current = yield from _held(found.app, found.message, found.endpoint)
-        if current is not None and current.state in (State.WAITING, State.DUE) and current.expires_at <= now:
-            ended.append((yield from _end(current, "lapsed", now)))
-            yield from announce(notices)
-    return ended
+    told = {(delivery.message, delivery.endpoint): notices for delivery, notices in over}
+    text = (
+        f"SELECT {rows.DELIVERY} FROM delivery WHERE {_among(told)} AND state IN ('waiting', 'due') AND expires_at <= ?"
+        " ORDER BY message, endpoint"
+    )
+    # what has moved in between is left alone, and nobody moves these now
+    still: list[Row] = yield Read(text, (*_values(told), now), lock=True)
+    ended = {(row[0], row[1]): step(rows.delivery(row), "lapsed") for row in still}
+    if ended:
+        text = f"UPDATE delivery SET state = 'failed', due_at = NULL, lease = 0 WHERE {_among(ended)}"
+        yield from change(text, *_values(ended))
+    if mine:
+        yield from step_forward(mine, now)
+    yield from announce([notice for key in ended for notice in told[key]])
+    return list(ended.values())
+
+
+def _among(keys: Collection[tuple[str, str]]) -> str:
+    return f"(message, endpoint) IN (VALUES {pairs(len(keys))})"
+
+
+def _values(keys: Collection[tuple[str, str]]) -> list[str]:
+    return [value for key in keys for value in key]
 
 
 def recover(now: int) -> Verb[int]:

@@ -11,12 +11,10 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.model import Delivery, State
 from tenterhook.store import rows
 from tenterhook.store.base import Claimed, Settlement
-from tenterhook.store.sql import Verb, change, select_one
+from tenterhook.store.sql import Verb, change, pairs, select_one
 
 LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
 PENDING_STATES = ", ".join(f"'{state.value}'" for state in PENDING)
-LINES_PENDING = f"order_key IS NOT NULL AND state IN ({PENDING_STATES})"
-"""What the index on lines holds: a condition that says so lets a statement use it."""
 
 
 def is_occupied(endpoint: str, order_key: str) -> Verb[bool]:
@@ -28,7 +26,7 @@ def is_occupied(endpoint: str, order_key: str) -> Verb[bool]:
 def line_up(deliveries: Sequence[Delivery], occupied: set[tuple[str, str]]) -> Verb[tuple[Delivery, ...]]:
     """New deliveries as they can be written: only the head of a line can be due, the others go behind what is pending.
 
-    `occupied` are the lines that the same transaction has already given a head.
+    `occupied` are lines of which the same transaction knows that they have a head, also after this.
     """
     placed = []
     for delivery in deliveries:
@@ -39,9 +37,21 @@ def line_up(deliveries: Sequence[Delivery], occupied: set[tuple[str, str]]) -> V
         if line in occupied or (yield from is_occupied(*line)):
             placed.append(replace(delivery, state=State.WAITING, due_at=None, lease=0))
         else:
-            occupied.add(line)
             placed.append(delivery)
+        occupied.add(line)
     return tuple(placed)
+
+
+def step_forward(lines: Sequence[tuple[str, str]], now: int) -> Verb[None]:
+    """Of each of these lines (endpoint, order key) that has no head, the first that waits becomes due at `now`."""
+    mine = f"d.endpoint = v.column1 AND d.order_key = v.column2 AND d.order_key IS NOT NULL AND d.state IN ({PENDING_STATES})"
+    heads = f"SELECT 1 FROM delivery AS d WHERE {mine} AND d.state IN ('due', 'leased')"
+    first = f"SELECT min(d.message) FROM delivery AS d WHERE {mine} AND d.state = 'waiting'"
+    yield from change(
+        "UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'waiting' AND (message, endpoint) IN ("
+        f"SELECT ({first}), v.column1 FROM (VALUES {pairs(len(lines))}) AS v WHERE NOT EXISTS ({heads}))",
+        now, *(value for line in lines for value in line),
+    )  # fmt: skip
 
 
 def promote(s: Settlement) -> Verb[Claimed | None]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from tenterhook.errors import Conflict, EventTypeExists, IdempotencyInProgress, NotFound
+from tenterhook.errors import ChangedMeanwhile, Conflict, EventTypeExists, IdempotencyInProgress, NotFound
 from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Health, Source, Token
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Cursor, Loaded, Remember, Remembered
@@ -29,6 +29,14 @@ def _unique(text: str, values: Row, taken: str) -> Verb[int]:
         return (yield from change(text, *values))
     except Taken:
         raise Conflict(taken) from None
+
+
+def _must_be_as(seen: int | None, updated_at: int | None) -> None:
+    """What is to be replaced is still as it was read, and is held from here on."""
+    if updated_at is None:
+        raise NotFound
+    if seen not in (None, updated_at):
+        raise ChangedMeanwhile
 
 
 def _must_exist(count: int) -> None:
@@ -80,9 +88,11 @@ def create_application(app: Application, answer: Remember | None) -> Verb[None]:
     yield from remember(answer)
 
 
-def save_application(app: Application) -> Verb[None]:
+def save_application(app: Application, seen: int | None) -> Verb[None]:
+    there = yield from select_locked("SELECT document FROM application WHERE id = ?", app.id)
+    _must_be_as(seen, None if there is None else _application(there[0]).updated_at)
     row = (app.uid, msgspec.json.encode(app), app.id)
-    _must_exist((yield from _unique("UPDATE application SET uid = ?, document = ? WHERE id = ?", row, _APP_TAKEN)))
+    yield from _unique("UPDATE application SET uid = ?, document = ? WHERE id = ?", row, _APP_TAKEN)
     yield from touch(app.id)
 
 
@@ -191,14 +201,18 @@ def create_endpoint(vault: Vault, endpoint: Endpoint, answer: Remember | None, n
     yield from touch(endpoint.app)
 
 
-def save_endpoint(vault: Vault, app: str, endpoint: Endpoint, clean: bool, notices: Sequence[Accept]) -> Verb[None]:
+def save_endpoint(
+    vault: Vault, app: str, endpoint: Endpoint, clean: bool, notices: Sequence[Accept], seen: int | None
+) -> Verb[None]:
     yield from announce(notices)
+    there = yield from select_locked("SELECT updated_at FROM endpoint WHERE id = ? AND app = ?", endpoint.id, app)
+    _must_be_as(seen, None if there is None else there[0])
     row = (*rows.endpoint_row(endpoint, vault)[2:], endpoint.id, app)
     text = (
         "UPDATE endpoint SET uid = ?, disabled = ?, disabled_reason = ?, updated_at = ?, document = ?, sealed = ?"
         " WHERE id = ? AND app = ?"
     )
-    _must_exist((yield from _unique(text, row, _ENDPOINT_TAKEN)))
+    yield from _unique(text, row, _ENDPOINT_TAKEN)
     if clean:
         yield from change("DELETE FROM health WHERE endpoint = ?", endpoint.id)
     yield from touch(app)
@@ -269,10 +283,12 @@ def create_source(vault: Vault, source: Source, answer: Remember | None) -> Verb
     yield from remember(answer)
 
 
-def save_source(vault: Vault, app: str, source: Source) -> Verb[None]:
+def save_source(vault: Vault, app: str, source: Source, seen: int | None) -> Verb[None]:
+    there = yield from select_locked("SELECT document FROM source WHERE id = ? AND app = ?", source.id, app)
+    _must_be_as(seen, None if there is None else msgspec.json.decode(there[0], type=Source).updated_at)
     row = (*rows.source_row(source, vault)[2:], source.id, app)
     text = "UPDATE source SET uid = ?, token = ?, document = ?, sealed = ? WHERE id = ? AND app = ?"
-    _must_exist((yield from _unique(text, row, _SOURCE_TAKEN)))
+    yield from _unique(text, row, _SOURCE_TAKEN)
     yield from touch(app)
 
 

@@ -345,21 +345,32 @@ BEGIN
     IF ordered THEN
         -- only the head of a line can be due: the others go behind what is pending, and behind each other
         FOR hit IN
-            SELECT v.place, v.n, v.endpoint, v.message FROM (
+            SELECT v.place, v.n, v.endpoint FROM (
                 SELECT u.*, u.ordinality AS place,
                     row_number() OVER (PARTITION BY u.endpoint, u.order_key ORDER BY u.ordinality) AS nth
                 FROM unnest(deliveries) WITH ORDINALITY AS u
                 WHERE u.order_key IS NOT NULL AND u.n <> ALL (refused)
+                    AND NOT (again AND EXISTS (
+                        SELECT FROM delivery AS d WHERE d.message = u.message AND d.endpoint = u.endpoint))
             ) AS v
             WHERE v.nth > 1 OR EXISTS (
                 SELECT FROM delivery AS d
                 WHERE d.endpoint = v.endpoint AND d.order_key = v.order_key AND d.order_key IS NOT NULL
                     AND d.state IN ('waiting', 'due', 'leased') AND d.message <> v.message)
         LOOP
-            CONTINUE WHEN again AND EXISTS (
-                SELECT FROM delivery AS d
-                WHERE d.message = hit.message AND d.endpoint = hit.endpoint AND d.state <> 'waiting');
             waiting := waiting || hit.place;
+            a := NULL;
+            a.kind := 'waiting'; a.n := hit.n; a.a := hit.endpoint;
+            RETURN NEXT a;
+        END LOOP;
+    END IF;
+    IF ordered AND again THEN
+        -- what is kept already is as it is by now: the caller must not send what is not leased to him
+        FOR hit IN
+            SELECT u.n, u.endpoint FROM unnest(deliveries) AS u
+            JOIN delivery AS d ON d.message = u.message AND d.endpoint = u.endpoint
+            WHERE u.order_key IS NOT NULL AND (d.state <> u.state OR d.lease <> u.lease)
+        LOOP
             a := NULL;
             a.kind := 'waiting'; a.n := hit.n; a.a := hit.endpoint;
             RETURN NEXT a;

@@ -80,9 +80,8 @@ async def _answer(connection: Connection, wanted: Statement) -> Any:
         case Insert():
             return await insert(connection, wanted)
         case LockLines(lines):
-            for key in sorted({line_key(endpoint, order_key) for endpoint, order_key in lines}):
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", key)
-            return None
+            keys = sorted({line_key(endpoint, order_key) for endpoint, order_key in lines})
+            return await connection.execute("SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key", keys)
         case Tell(topic, about):
             return await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{topic} {about}")
 

@@ -18,7 +18,7 @@ from tenterhook.model import Delivery, Endpoint, Replay, State, Task
 from tenterhook.routing import wants
 from tenterhook.store import rows
 from tenterhook.store.base import TaskPage
-from tenterhook.store.lines import LINES_PENDING
+from tenterhook.store.lines import step_forward
 from tenterhook.store.sql import Insert, LockLines, Read, Row, Verb, change, listed, select, select_one
 
 PAGE = 500
@@ -138,7 +138,7 @@ def _revive(endpoint: Endpoint, chosen: Sequence[Candidate], now: int, lifetime:
         table = [rows.delivery_row(delivery) for delivery in fresh]
         count += yield Insert("delivery", rows.DELIVERY, table, "(message, endpoint) DO NOTHING")
     if lines:
-        yield from _step_forward(endpoint.id, lines, now)
+        yield from step_forward([(endpoint.id, line) for line in lines], now)
     return count
 
 
@@ -162,23 +162,3 @@ def _begin_again(endpoint: str, messages: list[str], state: State, due_at: int |
             state.value, due_at, expires_at, endpoint, *messages,
         )
     )  # fmt: skip
-
-
-def _step_forward(endpoint: str, lines: list[str], now: int) -> Verb[None]:
-    """Of each line that has no head the first becomes due. One that has a head may be long, and is not read."""
-    of_lines = f"SELECT order_key, min(message) FROM delivery WHERE endpoint = ? AND {LINES_PENDING} AND order_key IN"
-    headed = yield from select(
-        f"{of_lines} ({listed(len(lines))}) AND state IN ('due', 'leased') GROUP BY order_key", endpoint, *lines
-    )
-    resting = sorted(set(lines) - {line for line, _ in headed})
-    if not resting:
-        return
-    first = yield from select(
-        f"{of_lines} ({listed(len(resting))}) AND state = 'waiting' GROUP BY order_key", endpoint, *resting
-    )
-    if first:
-        messages = [message for _, message in first]
-        text = (
-            f"UPDATE delivery SET state = 'due', due_at = ? WHERE endpoint = ? AND message IN ({listed(len(messages))})"
-        )
-        yield from change(text, now, endpoint, *messages)

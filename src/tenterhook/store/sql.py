@@ -83,3 +83,8 @@ def change(text: str, *values: Any) -> Verb[int]:
 def listed(count: int) -> str:
     """`?, ?, ?` for an IN list; one of nothing holds nothing (PostgreSQL knows no `IN ()`)."""
     return ", ".join("?" * count) or "NULL"
+
+
+def pairs(count: int) -> str:
+    """`(?, ?), (?, ?)` for VALUES."""
+    return ", ".join(["(?, ?)"] * count)

@@ -94,8 +94,8 @@ class SharedVerbs:
     async def create_application(self, app: Application, remember: Remember | None = None) -> None:
         await self._write(objects.create_application, app, remember)
 
-    async def save_application(self, app: Application) -> None:
-        await self._write(objects.save_application, app)
+    async def save_application(self, app: Application, seen: int | None = None) -> None:
+        await self._write(objects.save_application, app, seen)
 
     async def delete_application(self, app: str, notices: Sequence[Accept] = ()) -> None:
         await self._write(objects.delete_application, app, notices)
@@ -134,9 +134,14 @@ class SharedVerbs:
         await self._write(objects.create_endpoint, self._vault, endpoint, remember, notices)
 
     async def save_endpoint(
-        self, app: str, endpoint: Endpoint, clean: bool = False, notices: Sequence[Accept] = ()
+        self,
+        app: str,
+        endpoint: Endpoint,
+        clean: bool = False,
+        notices: Sequence[Accept] = (),
+        seen: int | None = None,
     ) -> None:
-        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean, notices)
+        await self._write(objects.save_endpoint, self._vault, app, endpoint, clean, notices, seen)
 
     async def delete_endpoint(self, app: str, endpoint: str, notices: Sequence[Accept] = ()) -> None:
         await self._write(objects.delete_endpoint, app, endpoint, notices)
@@ -216,8 +221,8 @@ class SharedVerbs:
         assert source.app == app
         await self._write(objects.create_source, self._vault, source, remember)
 
-    async def save_source(self, app: str, source: Source) -> None:
-        await self._write(objects.save_source, self._vault, app, source)
+    async def save_source(self, app: str, source: Source, seen: int | None = None) -> None:
+        await self._write(objects.save_source, self._vault, app, source, seen)
 
     async def delete_source(self, app: str, source: str) -> None:
         await self._write(objects.delete_source, app, source)
