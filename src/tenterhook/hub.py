@@ -192,7 +192,8 @@ class Hub:
         stored: bool | None = False
         waiting: tuple[str, ...] = ()
         try:
-            planned = Accept(message, deliveries, received, remember, entry.revision, now + WRITTEN_WITHIN)
+            revision, deadline = entry.revision, now + WRITTEN_WITHIN
+            planned = Accept(message, deliveries, received, remember, revision, deadline=deadline)
             accepted = await self._committer.accept(planned)
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
         except OutcomeUnknown:
