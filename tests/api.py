@@ -13,6 +13,7 @@ import msgspec
 from tenterhook import netguard
 from tenterhook.addresses import Rules
 from tenterhook.api.app import Api
+from tenterhook.clock import Clock
 from tenterhook.model import Attempt, Delivery, Endpoint, Message, Outcome, Result, Task
 from tenterhook.observe import Instrument
 from tenterhook.registry import create_token
@@ -209,12 +210,14 @@ def made(answer: Answer) -> str:
 
 
 @asynccontextmanager
-async def running(path: Path, store: Store | None = None, **settings: Any) -> AsyncIterator[Server]:
-    """A server on an empty database under `path`, or on another one."""
+async def running(
+    path: Path, store: Store | None = None, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Server]:
+    """A server on an empty database under `path`, or on another one; it goes by the clock of the database or another one."""
     recorder, watch = Recorder(), Watch()
     store = store or SqliteStore.open(path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
     chosen = {"admin_token": ADMIN, "log_level": "error", "retry_schedule": ()} | settings
-    node = Node(Settings(**chosen), store, watch=watch)
+    node = Node(Settings(**chosen), store, clock=clock, watch=watch)
     node.guard = netguard.Guard(Rules(), PublicNames())
     node.senders._made.update(dict.fromkeys(("webhook", "slack"), recorder))  # the seam to the outside
     await node.start()

@@ -23,7 +23,7 @@ NOBODY = "0" * 27
 UNKNOWN = {
     "app_id": f"app_{NOBODY}", "endpoint_id": f"ep_{NOBODY}", "msg_id": f"msg_{NOBODY}", "attempt_id": f"atmpt_{NOBODY}",
     "source_id": f"src_{NOBODY}", "request_id": f"req_{NOBODY}", "event_type_name": "no.such.type",
-    "integ_id": f"integ_{NOBODY}",
+    "integ_id": f"integ_{NOBODY}", "sink_id": f"ep_{NOBODY}", "consumer_id": "nobody",
     "task_id": f"qtask_{NOBODY}",
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
@@ -50,6 +50,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app/{app_id}/endpoint/{endpoint_id}/replay-missing"): {"since": "2026-01-01T00:00:00"},
     ("POST", "/app/{app_id}/endpoint/{endpoint_id}/send-example"): {"eventType": "svix.ping"},
     ("POST", "/app/{app_id}/msg/precheck/active"): {"eventType": "a.b"},
+    ("POST", "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}/seek"): {"after": "2026-01-01T00:00:00"},
     ("POST", "/app/{app_id}/msg"): {"eventType": "a.b", "payload": {}},
     ("POST", "/app/{app_id}/integration"): {"name": "CI"},
     ("PUT", "/app/{app_id}/integration/{integ_id}"): {"name": "CI"},
@@ -128,6 +129,7 @@ async def one_of_everything(server: Server) -> dict[str, str]:
         "app_id": app, "endpoint_id": endpoint, "own_endpoint_id": own_endpoint,
         "msg_id": msg, "attempt_id": attempt.id, "source_id": source["id"],
         "request_id": request["id"], "event_type_name": "invoice.paid", "task_id": task.json["id"], "integ_id": integration,
+        "sink_id": endpoint, "consumer_id": "me",
     }  # fmt: skip
 
 
@@ -199,6 +201,9 @@ async def test_what_is_not_there(world: World, route: Route) -> None:
     for name in names(route):
         for strange in (UNKNOWN[name], "nobody", "a%20b", "%00", "é"):
             answer = await world.call(route, world.things | {name: strange})
+            if name == "consumer_id" and strange != "%00":  # whoever names itself is one
+                assert answer.status == (200 if strange == "nobody" else 422), answer
+                continue
             creates = 201 in route.answers and route.method == "PUT" and route.path.endswith("{" + name + "}")
             if creates and strange != "%00":
                 # creates, or refuses the name

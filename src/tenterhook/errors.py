@@ -160,6 +160,10 @@ class TooManyRequests(TenterhookError):
         self.rate, self.wait = rate, wait
 
 
+class Late(OutdatedPlan):
+    """The database took too long to take this: send it again."""
+
+
 class SignatureRefused(TenterhookError):
     """The webhook's signature does not verify."""
 

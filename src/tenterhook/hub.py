@@ -20,6 +20,7 @@ from tenterhook.errors import (
     EndpointDisabled,
     Invalid,
     InvalidPayload,
+    Late,
     MissingPayload,
     NotFound,
     OutcomeUnknown,
@@ -31,7 +32,7 @@ from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Delivery, Endpoint, EventType, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
 from tenterhook.receive import Outcome, Reply, Verdict
-from tenterhook.store.base import Accept, Accepted, Remember, Remembered, Store
+from tenterhook.store.base import WRITTEN_WITHIN, Accept, Accepted, Remember, Remembered, Store
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,8 @@ class Hub:
             entry = self.catalog.known(app) or await self.catalog.application(app)
             try:
                 published = await self._publish(entry, draft, remember, example_for)
+            except Late:
+                continue
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
                 continue
@@ -189,7 +192,9 @@ class Hub:
         stored: bool | None = False
         waiting: tuple[str, ...] = ()
         try:
-            accepted = await self._committer.accept(Accept(message, deliveries, received, remember, entry.revision))
+            revision, deadline = entry.revision, now + WRITTEN_WITHIN
+            planned = Accept(message, deliveries, received, remember, revision, deadline=deadline)
+            accepted = await self._committer.accept(planned)
             stored, waiting = not (accepted.duplicate or accepted.remembered), accepted.waiting
         except OutcomeUnknown:
             stored = None
@@ -208,6 +213,8 @@ class Hub:
             entry, source = await self.catalog.source(token)
             try:
                 return await self._receive(entry, source, request)
+            except Late:
+                continue
             except OutdatedPlan:
                 # the source may have other secrets by now, or be gone: everything is judged anew
                 self.catalog.forget_application(source.app)

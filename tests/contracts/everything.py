@@ -1,5 +1,6 @@
 """The whole contract of the store. An implementation's test file subclasses this and says how to make a store."""
 
+from tests.contracts.consumers import ConsumerContract
 from tests.contracts.deliveries import DeliveryContract
 from tests.contracts.erasure import ErasureContract
 from tests.contracts.event_types import EventTypeContract
@@ -14,6 +15,7 @@ from tests.contracts.tasks import TaskContract
 
 class EveryContract(
     TaskContract,
+    ConsumerContract,
     DeliveryContract,
     ReplayContract,
     ErasureContract,

@@ -96,9 +96,6 @@ NOT_YET = frozenset(
         "endpoint.transformation.get",
         "endpoint.transformation.patch",
         "endpoint.transformation_partial_update",
-        "message.poller.consumer_poll",
-        "message.poller.consumer_seek",
-        "message.poller.poll",
     }
 )
 """Scenarios that the server still refuses. One that works must be deleted here, or its test fails."""

@@ -63,13 +63,14 @@ def cursor_of(call: Call, prefix: str, *, descending: bool) -> Cursor:
         after=after,
         backward=backward or oldest_page,
         descending=descending if order is None else order == "descending",
-        since=_within_ids(since),
-        until=_within_ids(until),
+        since=None if since is None else within_ids(since),
+        until=None if until is None else within_ids(until),
     )
 
 
-def _within_ids(instant: int | None) -> int | None:
-    return None if instant is None else min(instant, _LAST_INSTANT)
+def within_ids(instant: int) -> int:
+    """The same instant, or the last one that ids can tell."""
+    return min(instant, _LAST_INSTANT)
 
 
 async def sifted(

@@ -20,11 +20,13 @@ Handler = Callable[[Any, Call], Awaitable[Response]]
 VARIABLES = {
     "app_id": "The id or uid of an application.",
     "attempt_id": "The id of an attempt.",
+    "consumer_id": "A name for whoever fetches messages.",
     "endpoint_id": "The id or uid of an endpoint.",
     "event_type_name": "The name of an event type.",
     "integ_id": "The id of an integration.",
     "msg_id": "The id of a message, or its `eventId`.",
     "request_id": "The id of a received request.",
+    "sink_id": "The id or uid of an endpoint whose messages are fetched.",
     "source_id": "The id or uid of a source.",
     "task_id": "The id of a background task.",
 }
@@ -64,13 +66,13 @@ class Route(Struct, frozen=True):
 
     @property
     def write(self) -> bool:
-        """Whether a token that may only read must not call it: a POST that needs no more than to look is none."""
-        return self.method != "GET" and self.capability is not Capability.VIEW
+        """Whether a token that may only read must not call it: what needs more than to look, with whatever method."""
+        return self.needs not in (Capability.VIEW, Capability.VIEW_SECRET)
 
     @property
     def needs(self) -> Capability:
         """What a visitor of the portal must be able to do; without a word of the route's own, to look or to change."""
-        return self.capability or (Capability.MANAGE if self.write else Capability.VIEW)
+        return self.capability or (Capability.VIEW if self.method == "GET" else Capability.MANAGE)
 
     @property
     def takes_key(self) -> bool:

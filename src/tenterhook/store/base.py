@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from tenterhook.clock import Clock
+from tenterhook.clock import SECOND, Clock
 from tenterhook.errors import TenterhookError
 from tenterhook.model import (
     Application,
@@ -33,6 +33,10 @@ from tenterhook.model import (
 )
 
 T = TypeVar("T")
+
+
+WRITTEN_WITHIN = 5 * SECOND
+"""How long after its id was made a message may reach a shared store: bounds how far back readers must keep clear."""
 
 
 class Remember(Struct, frozen=True):
@@ -62,7 +66,8 @@ class Accept(Struct, frozen=True):
 
     `revision` is that of the application as it was when this was planned (see `Loaded`); when it has changed since, the
     answer is OutdatedPlan and nothing is written. None does not ask. `given` is the place in the batch of a settlement that
-    this goes with: where that is not kept, nothing is written either.
+    this goes with: where that is not kept, nothing is written either. After the instant `deadline` a shared store takes no
+    message that has one: the answer is Late.
     """
 
     message: Message | None
@@ -71,6 +76,7 @@ class Accept(Struct, frozen=True):
     remember: Remember | None = None
     revision: int | None = None
     given: int | None = None
+    deadline: int | None = None
 
 
 class Accepted(Struct, frozen=True):
@@ -488,6 +494,12 @@ class Store(Protocol):
     async def search_messages(self, app: str, cursor: Cursor, wanted: MessageFilter) -> Found[Message]:
         """By id."""
 
+    async def settled_until(self) -> int | None:
+        """Messages with ids of before this instant (µs UTC) are there or will never be; None: none will come before another.
+
+        So whoever reads messages in the order of their ids, up to here, misses none.
+        """
+
     async def get_delivery(self, app: str, message: str, endpoint: str) -> Delivery | None:
         """One delivery."""
 
@@ -608,6 +620,14 @@ class Store(Protocol):
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """The answer remembered under an idempotency key."""
+
+    # who fetches messages
+
+    async def save_position(self, app: str, endpoint: str, consumer: str, position: str) -> None:
+        """A consumer has the messages of an endpoint up to this id. Raises NotFound without the endpoint."""
+
+    async def get_position(self, app: str, endpoint: str, consumer: str) -> str | None:
+        """What was saved last."""
 
     # integrations
 

@@ -223,6 +223,7 @@ def delete_endpoint(app: str, endpoint: str, notices: Sequence[Accept]) -> Verb[
     yield from announce(notices)
     _must_exist((yield from change("DELETE FROM endpoint WHERE id = ? AND app = ?", endpoint, app)))
     yield from change("DELETE FROM health WHERE endpoint = ?", endpoint)
+    yield from change("DELETE FROM consumer WHERE endpoint = ?", endpoint)
     yield from abandon(endpoint)
     yield from touch(app)
     yield Tell("endpoint", endpoint)

@@ -12,12 +12,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
+from tenterhook import ids
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
-from tenterhook.store.base import Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store.base import WRITTEN_WITHIN, Counts, Done, Hint, Store, Swept, Work
 from tenterhook.store.copying.verbs import refuse_unfinished
-from tenterhook.store.postgres_commit import CLOCK, Batch, clock_of
+from tenterhook.store.postgres_commit import CLOCK, UNCOMMITTED, Batch, clock_of
 from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
@@ -252,6 +253,9 @@ class PostgresStore(SharedVerbs):
     async def recover(self, now: int) -> int:
         return 0
 
+    async def settled_until(self) -> int | None:
+        return await self._read(_settled_until)
+
     async def counts(self) -> Counts:
         return await self._read(_counts)
 
@@ -291,6 +295,25 @@ _PENDING = """
 def _counts() -> Verb[Counts]:
     found = yield from select(_PENDING)
     return Counts(*found[0])
+
+
+_UNCOMMITTED = f"""
+    SELECT min(objid::bigint) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {UNCOMMITTED} AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_SETTLED = f"SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint, ({_UNCOMMITTED})"
+
+
+def _settled_until() -> Verb[int]:
+    """By the locks that accepting takes: see there, in `postgres_commit.sql`.
+
+    What has an id of so long before this statement began was written before it, if ever: it is committed, or its lock is
+    seen. A lock goes after its message can be seen.
+    """
+    ((began, oldest),) = yield from select(_SETTLED)
+    settled: int = began - WRITTEN_WITHIN
+    return settled if oldest is None else min(settled, (oldest + ids.EPOCH) * SECOND)
 
 
 def _hint(payload: str) -> Hint:

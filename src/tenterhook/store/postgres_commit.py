@@ -11,8 +11,10 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
+from tenterhook import ids
+from tenterhook.clock import SECOND
 from tenterhook.engine.breaker import HEALTHY
-from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
+from tenterhook.errors import Conflict, IdempotencyInProgress, Late, OutdatedPlan
 from tenterhook.model import Health, Message, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
@@ -20,7 +22,7 @@ from tenterhook.store.sql import Row
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 7, "accept": 12, "claim": 2, "clock": 1}
+_CALLS = {"lock": 1, "settle": 7, "accept": 14, "claim": 2, "clock": 1}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -32,6 +34,9 @@ _DELIVERY, _MESSAGE = 9, 22
 """Where the columns of a delivery and a message begin in an answer."""
 
 _ORDER_KEY = 1 + rows.DELIVERY.split(", ").index("order_key")
+
+UNCOMMITTED = 1_413_836_392
+"""The first half of the advisory locks of messages that are not committed yet; the second is a second since ids.EPOCH."""
 
 CLOCK = f"SELECT i FROM clock_{_VERSION}(false)"
 
@@ -73,10 +78,13 @@ class Batch:
         messages = [(n, a.message) for n, a in accepts if a.message is not None]
         received = [(n, a.received) for n, a in accepts if a.received is not None]
         deliveries = [(n, *rows.delivery_row(d)) for n, a in accepts for d in a.deliveries]
+        timed = [(n, a.deadline, a.message.created_at) for n, a in accepts if a.message and a.deadline is not None]
         return [
             self._again,
             [(*plan, numbers) for plan, numbers in plans.items()],
             [(n, a.given) for n, a in accepts if a.given is not None],
+            [(n, deadline) for n, deadline, _ in timed],
+            min([made // SECOND - ids.EPOCH for *_, made in timed], default=None),
             # what others may insert at the same time is in one order, whichever node inserts it
             sorted([(n, *rows.remember_row(a.remember)) for n, a in accepts if a.remember is not None], key=_behind_n),
             min([one.made_at for one in remember], default=0),
@@ -219,6 +227,8 @@ def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Don
     message = None if a.message is None else a.message.id
     if ("outdated", n) in found:
         return OutdatedPlan()
+    if ("late", n) in found:
+        return Late()
     if ("taken", n) in found:
         return Conflict(rows.EVENT_ID_TAKEN)
     for row in found.get(("remembered", n), ()):

@@ -35,6 +35,8 @@ CREATE TYPE {ending} AS (n int, endpoint text, order_key text, now bigint, lease
 CREATE TYPE {plan} AS (app text, revision bigint, numbers int[]);
 -- an accept that goes with a settlement of the same batch
 CREATE TYPE {companion} AS (n int, settlement int);
+-- the instant after which a message is not taken any more
+CREATE TYPE {deadline} AS (n int, at bigint);
 CREATE TYPE {idempotency} AS (
     n int, key bytea, body_hash bytea, status bigint, answer bytea, expires_at bigint
 );
@@ -212,7 +214,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {accept}(
-    again boolean, plans {plan}[], companions {companion}[], answered {idempotency}[], answered_at bigint,
+    again boolean, plans {plan}[], companions {companion}[],
+    -- `oldest` is the second in which the first id of the messages that have a deadline was made
+    deadlines {deadline}[], oldest int,
+    answered {idempotency}[], answered_at bigint,
     event_ids {event_id}[], keys {received_key}[], messages {message}[], deliveries {delivery}[], requests {received}[],
     -- whether any delivery has an order, and whether other nodes must be told what is due
     ordered boolean, tell boolean
@@ -225,7 +230,7 @@ DECLARE
     firsts text[] := '{}';   -- … of these messages
     waiting bigint[] := '{}';
     fresh bytea[];
-    number int;
+    present bigint;
     hit record;
     a answer;
 BEGIN
@@ -234,15 +239,23 @@ BEGIN
         FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id;
     END IF;
 
-    a.kind := 'outdated';
-    FOR number IN
-        SELECT unnest(v.numbers) FROM unnest(plans) AS v
+    -- Ids are made before they are committed, and a reader that follows them must not pass one by. It keeps clear of what is
+    -- younger than its deadline; from then on it sees this lock until it sees the message; and no message comes too late.
+    IF oldest IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock_shared(1413836392, oldest);
+    END IF;
+    present := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+    FOR hit IN
+        SELECT 'outdated' AS kind, unnest(v.numbers) AS n FROM unnest(plans) AS v
         LEFT JOIN application AS p ON p.id = v.app
         WHERE p.revision IS DISTINCT FROM v.revision
+        UNION ALL
+        SELECT 'late', v.n FROM unnest(deadlines) AS v WHERE v.at < present
     LOOP
-        CONTINUE WHEN number = ANY (there);
-        refused := refused || number;
-        a.n := number;
+        CONTINUE WHEN hit.n = ANY (there);
+        refused := refused || hit.n;
+        a.kind := hit.kind;
+        a.n := hit.n;
         RETURN NEXT a;
     END LOOP;
 

@@ -83,6 +83,9 @@ MIGRATIONS = [
         ) WITHOUT ROWID;
         CREATE INDEX token_app ON token (app, id);
         CREATE INDEX token_drop ON token (drop_at) WHERE drop_at IS NOT NULL;
+        CREATE TABLE consumer (
+            endpoint TEXT NOT NULL, name TEXT NOT NULL, position TEXT NOT NULL, PRIMARY KEY (endpoint, name)
+        ) WITHOUT ROWID;
         CREATE TABLE integration (id TEXT PRIMARY KEY, app TEXT NOT NULL, token TEXT, document BLOB NOT NULL) WITHOUT ROWID;
         CREATE UNIQUE INDEX integration_app ON integration (app, id);
         CREATE TABLE idempotency (

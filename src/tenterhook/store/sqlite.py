@@ -227,6 +227,10 @@ class SqliteStore(SharedVerbs):
     async def recover(self, now: int) -> int:
         return await self._write(history.recover, now)
 
+    async def settled_until(self) -> int | None:
+        """One process writes, batch after batch, and makes its ids in that order."""
+        return None
+
     async def counts(self) -> Counts:
         return await self._on(self._reading, lambda: _counts(self._reader()))
 

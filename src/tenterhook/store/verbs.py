@@ -19,7 +19,7 @@ from tenterhook.model import (
     TaskState,
     Token,
 )
-from tenterhook.store import erasure, history, integrations, objects, retention, search, statistics, tasks
+from tenterhook.store import consumers, erasure, history, integrations, objects, retention, search, statistics, tasks
 from tenterhook.store.base import (
     NOTHING_KNOWN,
     Accept,
@@ -279,6 +279,12 @@ class SharedVerbs:
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         return await self._read(objects.recall, key, now)
+
+    async def save_position(self, app: str, endpoint: str, consumer: str, position: str) -> None:
+        await self._write(consumers.save_position, app, endpoint, consumer, position)
+
+    async def get_position(self, app: str, endpoint: str, consumer: str) -> str | None:
+        return await self._read(consumers.get_position, app, endpoint, consumer)
 
     async def create_integration(self, app: str, integration: Integration, remember: Remember | None = None) -> None:
         assert integration.app == app

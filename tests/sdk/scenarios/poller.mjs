@@ -6,7 +6,7 @@ import { ids } from "../world.mjs";
 
 const polled = async (world) => {
   const app = await world.app();
-  return [app, (await world.svix.destination.create(app, { type: "pollingEndpoint", config: {} })).id];
+  return [app, await world.endpoint(app, { disabled: true })];
 };
 
 export default {

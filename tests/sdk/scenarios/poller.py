@@ -2,22 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
-from svix.api import (
-    DestinationIn,
-    MessagePollerConsumerPollOptions,
-    MessagePollerPollOptions,
-    PollingEndpointConsumerSeekIn,
-)
+from svix.api import MessagePollerConsumerPollOptions, MessagePollerPollOptions, PollingEndpointConsumerSeekIn
 
 from tests.sdk.client import Sdk
 from tests.sdk.operations import exercises
 
 
 async def one(sdk: Sdk) -> tuple[str, str]:
-    """An application and what it can be polled at."""
+    """An application and an endpoint that is only polled."""
     app = await sdk.app()
-    made = await sdk.destination.create(app, DestinationIn.model_validate({"type": "pollingEndpoint", "config": {}}))
-    return app, made.id
+    return app, await sdk.endpoint_of(app, disabled=True)
 
 
 @exercises("message.poller.poll")
