@@ -314,6 +314,23 @@ class StoreContract:
         assert [c.message.id for c in rest.claimed] == [messages[3].id]
         assert rest.next_due == NOW + 5
 
+    async def test_a_claim_looks_no_further_back_than_it_is_told(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        messages = [new_message(app) for _ in range(3)]
+        dues = [NOW - 6, NOW - 5, NOW + 5]
+        await store.commit(
+            [Accept(m, (new_delivery(m, endpoint, due_at=d),)) for m, d in zip(messages, dues, strict=True)]
+        )
+        claim = Claim(endpoint.id, 10, NOW, 7, NOW + LEASE, since=NOW - 5)
+        (page,) = await store.commit([claim])
+        assert isinstance(page, Page)
+        assert [c.message.id for c in page.claimed] == [messages[1].id]
+        assert (page.next_due, page.oldest) == (NOW + 5, NOW + 5)
+        (page,) = await store.commit([replace(claim, since=0)])
+        assert isinstance(page, Page)
+        assert [c.message.id for c in page.claimed] == [messages[0].id]
+
     async def test_a_lease_that_ended_is_claimed_as_expired(
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:

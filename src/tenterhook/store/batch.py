@@ -277,14 +277,14 @@ def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery
 _CLAIM = (
     f"SELECT {', '.join('d.' + c for c in rows.DELIVERY.split(', '))}, {', '.join('m.' + c for c in rows.MESSAGE.split(', '))}"
     " FROM delivery AS d JOIN message AS m ON m.app = d.app AND m.id = d.message"
-    " WHERE d.endpoint = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?"
+    " WHERE d.endpoint = ? AND d.due_at BETWEEN ? AND ? ORDER BY d.due_at LIMIT ?"
 )
 _DELIVERY_WIDTH = rows.DELIVERY.count(",") + 1
 _LEASE = rows.DELIVERY.split(", ").index("lease")
 
 
 def _claim(db: sqlite3.Connection, c: Claim) -> Page:
-    found = db.execute(_CLAIM, (c.endpoint, c.now, c.limit)).fetchall()
+    found = db.execute(_CLAIM, (c.endpoint, c.since, c.now, c.limit)).fetchall()
     claimed = []
     for row in found:
         delivery = step(rows.delivery(row[:_DELIVERY_WIDTH]), "claimed", due_at=c.until, lease=c.lease)
@@ -297,6 +297,6 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
             [c.until, c.lease, c.endpoint, *(row[0] for row in chunk)],
         )
     next_due = db.execute(
-        "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at IS NOT NULL", (c.endpoint,)
+        "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at >= ?", (c.endpoint, c.since)
     ).fetchone()[0]
-    return Page(tuple(claimed), next_due)
+    return Page(tuple(claimed), next_due, None, next_due)
