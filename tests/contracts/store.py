@@ -394,6 +394,17 @@ class StoreContract:
         assert again == [Settled(True), Accepted(other.id)]
         assert len(await store.list_attempts(app.id, Cursor(limit=9), message=leased.message)) == 1
 
+    async def test_a_late_report_is_not_taken_for_the_one_that_ended_the_delivery(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        leased = await self.leased(store, app, endpoint)
+        ended = replace(step(leased, "exhausted"), attempts=1)
+        first, late = (Settlement(ended, leased.lease, new_attempt(leased), now=NOW) for _ in range(2))
+        assert await store.commit([first]) == [Settled(True)]
+        assert await store.commit([late]) == [Settled(False)]
+        assert await store.commit([first]) == [Settled(True)], "its answer may have been lost"
+        assert len(await store.list_attempts(app.id, Cursor(limit=9), message=leased.message)) == 2
+
     async def leased(self, store: Store, app: Application, endpoint: Endpoint) -> Delivery:
         message = new_message(app)
         await self.accept(store, message, new_delivery(message, endpoint))

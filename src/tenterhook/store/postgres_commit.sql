@@ -121,7 +121,9 @@ BEGIN
         SELECT coalesce(array_agg(v.n), '{}') INTO repeated FROM unnest(settlements) AS v
         JOIN delivery AS d ON d.message = v.message AND d.endpoint = v.endpoint
         WHERE v.n <> ALL (kept) AND d.state = v.state AND d.due_at IS NOT DISTINCT FROM v.due_at
-            AND d.lease = v.new_lease AND d.attempts = v.attempts;
+            AND d.lease = v.new_lease AND d.attempts = v.attempts
+            -- another attempt that came to the same end is not this one
+            AND NOT EXISTS (SELECT FROM unnest(tries) AS t WHERE t.message = v.message AND t.endpoint = v.endpoint);
         -- the accepts of this batch that go with one of these are left out: where it is a repeat, they are there
         PERFORM set_config('tenterhook.lost', (
             SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept)), true);
