@@ -137,5 +137,6 @@ class Bench:
             try:
                 yield PostgresDatabase(self._server, name, where)
             finally:
-                async with connected(self._server.url()) as connection:
+                # only a superuser may throw autovacuum out
+                async with connected(self._server.url(role=SUPERUSER)) as connection:
                     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

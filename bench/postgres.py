@@ -29,8 +29,9 @@ ROLE = "tenterhook"
 DATABASE = "postgres"
 SUPERUSER = "postgres"
 
-QUICK = {"shared_buffers": "64MB", "fsync": "off"}
-"""For tests: what a killed server wrote is still in the memory of the machine, so only a real power cut would lose it."""
+QUICK = {"shared_buffers": "64MB", "fsync": "off", "autovacuum": "off"}
+"""For tests: what a killed server wrote is still in the memory of the machine, so only a real power cut would lose it.
+Databases live too short to be vacuumed, and one that is cannot be dropped by its owner."""
 
 DURABLE = {"shared_buffers": "512MB", "fsync": "on", "synchronous_commit": "on"}
 """For benchmarks: a commit is on the disk before it is answered."""

@@ -1,43 +1,103 @@
 """What so many messages per second need, from what one message costs: arithmetic, no measurement.
 
-    python -m bench.scaling [--node-us N] [--database-us N] [--wal BYTES] [--stored BYTES]
+    python -m bench.scaling [--results FILE] [--node-us N] [--database-us N] [--log BYTES] [--stored BYTES]
 
-The costs are those that `python -m bench throughput --database postgres` prints; without options, those of the example in
-docs/scaling.md. A core is planned to be busy for USED of the time, a database for CORES cores and DISK bytes of log per second.
+The costs are those of a message with one delivery and one attempt, as `python -m bench throughput --database postgres`
+measures them: with --results they are read from its results file, without it they are those of the example in
+docs/scaling.md.
 """
 
 import argparse
+import json
+from collections.abc import Iterator, Sequence
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
 
 RATES = (300, 3_000, 30_000, 100_000, 300_000, 1_000_000)
 USED = 0.6
+"""How much of its time a core is planned to be busy."""
+
 CORES, DISK = 32, 400e6
-"""One PostgreSQL primary: cores that queries get, and what its disk takes of synced log (bytes per second)."""
+"""One PostgreSQL primary: its cores, and the log (bytes per second) that its disk takes and its standbys follow."""
 
-DAY = 86_400
+CONNECTIONS = 10
+"""Of one node, at most: one that commits, one that listens, and those that read."""
 
-
-def row(
-    rate: int, node_us: float, database_us: float, wal: float, stored: float
-) -> tuple[int, float, float, int, float]:
-    """Nodes (a core each), database cores, log in MB/s, databases, and what a day adds (TB)."""
-    nodes = max(1, -(-int(rate * node_us) // int(1e6 * USED)))
-    cores = rate * database_us / 1e6 / USED
-    log = rate * wal
-    databases = max(1, -(-int(cores * 1000) // (CORES * 1000)), -(-int(log) // int(DISK)))
-    return nodes, cores, log / 1e6, databases, rate * stored * DAY / 1e12
+_DAY = 86_400
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--node-us", type=float, default=253, help="CPU time of a node per message")
-    parser.add_argument("--database-us", type=float, default=64, help="CPU time of the database per message")
-    parser.add_argument("--wal", type=float, default=2_889, help="bytes of log per message")
-    parser.add_argument("--stored", type=float, default=2_288, help="bytes that stay per message")
-    costs = parser.parse_args()
-    print(f"{'messages/s':>11} {'nodes':>6} {'db cores':>9} {'log MB/s':>9} {'databases':>10} {'TB/day':>7}")
+class Costs(NamedTuple):
+    """Of one message: CPU time of a node and of the database (µs), log and what stays (bytes)."""
+
+    node: float = 253
+    database: float = 64
+    log: float = 2_889
+    stored: float = 2_288
+
+
+class Need(NamedTuple):
+    """For a rate: nodes of a core each, cores of all databases, log (bytes/s), databases, connections to each of them,
+    and what a day adds (bytes)."""
+
+    rate: int
+    nodes: int
+    cores: float
+    log: float
+    databases: int
+    connections: int
+    day: float
+
+
+def need(rate: int, costs: Costs) -> Need:
+    """What `rate` messages per second need."""
+    nodes = ceil(rate * costs.node / 1e6 / USED)
+    cores = rate * costs.database / 1e6 / USED
+    log = rate * costs.log
+    databases = max(1, ceil(cores / CORES), ceil(log / DISK))
+    connections = ceil(nodes / databases) * CONNECTIONS
+    return Need(rate, nodes, cores, log, databases, connections, rate * costs.stored * _DAY)
+
+
+def table(costs: Costs) -> Iterator[str]:
+    """Lines of text."""
+    yield (
+        f"one message: {costs.node:.0f} µs of a node, {costs.database:.0f} µs of the database,"
+        f" {costs.log:,.0f} bytes of log, {costs.stored:,.0f} bytes stay"
+    )
+    names = ("messages/s", "nodes", "db cores", "log MB/s", "databases", "conn. each", "TB/day")
+    yield "{:>11} {:>6} {:>9} {:>9} {:>10} {:>11} {:>8}".format(*names)
     for rate in RATES:
-        nodes, cores, log, databases, day = row(rate, costs.node_us, costs.database_us, costs.wal, costs.stored)
-        print(f"{rate:>11,} {nodes:>6,} {cores:>9.1f} {log:>9.1f} {databases:>10,} {day:>7.2f}")
+        n = need(rate, costs)
+        yield (
+            f"{n.rate:>11,} {n.nodes:>6,} {n.cores:>9.1f} {n.log / 1e6:>9.1f} {n.databases:>10,} {n.connections:>11,}"
+            f" {n.day / 1e12:>8.2f}"
+        )
+
+
+def measured(results: Path) -> Costs:
+    """From a results file. Raises SystemExit where it has no throughput on PostgreSQL."""
+    for scenario in json.loads(results.read_text())["scenarios"]:
+        figures = scenario.get("figures", {})
+        if scenario["scenario"] == "throughput" and "database_cpu_us" in figures:
+            return Costs(*(figures[key] for key in ("cpu_us", "database_cpu_us", "wal_bytes", "stored_bytes")))
+    raise SystemExit(f"{results} has no throughput on PostgreSQL: python -m bench throughput --database postgres")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="a results file of `python -m bench`")
+    parser.add_argument("--node-us", type=float, metavar="N", help="CPU time of a node per message")
+    parser.add_argument("--database-us", type=float, metavar="N", help="CPU time of the database per message")
+    parser.add_argument("--log", type=float, metavar="BYTES", help="log (WAL) per message")
+    parser.add_argument("--stored", type=float, metavar="BYTES", help="what stays of a message")
+    options = parser.parse_args(arguments)
+    costs = Costs() if options.results is None else measured(options.results)
+    given = {"node": options.node_us, "database": options.database_us, "log": options.log, "stored": options.stored}
+    costs = costs._replace(**{name: value for name, value in given.items() if value is not None})
+    print(*table(costs), sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench import __main__ as bench
+from bench import scaling
 from bench.databases import Bench
 from bench.harness import Failed, disk, filesystem
 from bench.kill import Ledger
@@ -116,6 +117,24 @@ def _child_at_work(parent: subprocess.Popen[bytes], folder: Path) -> int:
     while not any(b'"event":"attempt"' in log.read_bytes() for log in folder.glob("*/server.log")):
         assert parent.poll() is None, "the benchmark has ended"
     return int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()[0])
+
+
+def test_what_other_rates_need_is_in_the_docs_as_it_is_computed() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    assert all(f"    {line}" in page for line in scaling.table(scaling.Costs()))
+
+
+def test_what_other_rates_need_comes_from_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results.json"
+    figures = {"cpu_us": 120.0, "database_cpu_us": 60.0, "wal_bytes": 2_000.0, "stored_bytes": 1_000.0}
+    results.write_text(json.dumps({"scenarios": [{"scenario": "throughput", "figures": figures}]}))
+    scaling.main(["--results", str(results), "--stored", "500"])
+    assert "120 µs of a node, 60 µs of the database, 2,000 bytes of log, 500 bytes stay" in capsys.readouterr().out
+    many = scaling.need(1_000_000, scaling.measured(results))
+    assert (many.nodes, many.cores, many.databases, many.connections) == (200, 100, 5, 400)
+    results.write_text(json.dumps({"scenarios": [{"scenario": "throughput", "figures": {"cpu_us": 1}}]}))
+    with pytest.raises(SystemExit, match="no throughput on PostgreSQL"):
+        scaling.main(["--results", str(results)])
 
 
 def test_a_duplicate_must_have_been_in_flight_at_a_kill_in_between() -> None:

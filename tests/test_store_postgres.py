@@ -181,6 +181,7 @@ async def test_one_node_at_a_time_probes(pair: Pair, app: Application) -> None:
     await pair[0].commit([Settlement(retried, 7, new_attempt(first.delivery), opened, now=NOW)])
     closed = await claim(pair[1], endpoint)
     assert (closed.claimed, closed.next_due, closed.health) == ((), NOW + 5 * SECOND, opened)
+    assert closed.oldest == NOW, "it waits for the breaker, and will be claimed by when it was due"
     later = NOW + 5 * SECOND
     pages = await asyncio.gather(*(claim(store, endpoint, now=later) for store in pair))
     assert sorted(len(page.claimed) for page in pages) == [0, 1]

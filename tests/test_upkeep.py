@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tenterhook.clock import HOUR
+from tenterhook.clock import HOUR, MILLISECOND
 from tenterhook.engine import worker as module
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.upkeep import Upkeep
@@ -154,6 +155,30 @@ async def test_a_database_that_is_gone_is_asked_again(engine: Engine, caplog: py
             await engine.store.lapsed.wait()
         await engine.upkeep.stop()
     assert caplog.text.count("upkeep waits for the database") == 2
+
+
+class SlowClock:
+    """A clock by which everything takes a few milliseconds."""
+
+    def __init__(self) -> None:
+        self.instant = NOW
+
+    def now(self) -> int:
+        self.instant += 3 * MILLISECOND
+        return self.instant
+
+
+async def test_a_round_that_takes_long_is_followed_by_a_longer_rest(engine: Engine) -> None:
+    upkeep = Upkeep(engine.store, engine.worker, SlowClock(), engine.signals, interval=1)
+    loop, begun = asyncio.get_running_loop(), []
+    upkeep.start()
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await engine.store.lapsed.wait()
+            begun.append(loop.time())
+            engine.store.lapsed.clear()
+    await upkeep.stop()
+    assert all(later - earlier >= 0.03 for earlier, later in pairwise(begun))
 
 
 async def test_stopping_what_was_never_started(engine: Engine) -> None:

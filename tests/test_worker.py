@@ -15,7 +15,7 @@ from tenterhook.engine.worker import Worker
 from tenterhook.ids import IdMaker
 from tenterhook.model import Endpoint, Message, Outcome, Policy, Reason, Result, State
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept
+from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.vault import Vault
 from tests.contracts.store import new_app, new_delivery, new_endpoint, new_message
@@ -331,6 +331,62 @@ def test_a_deadline_longer_than_the_lease_is_cut_to_what_fits() -> None:
     assert world.written.claims < 10
 
 
+class Recorder:
+    """A sender that tells which message it would have sent where."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
+        self.sent.put_nowait((message.id, endpoint.id))
+        return Outcome(result=Result.OK, status=200)
+
+    async def close(self) -> None:
+        """Nothing is pooled."""
+
+
+class Watched(Committer):
+    """Remembers what was claimed."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(store, Instrument())
+        self.claims: list[Claim] = []
+
+    async def claim(self, work: Claim) -> Page:
+        self.claims.append(work)
+        return await super().claim(work)
+
+
+async def test_claims_look_back_no_further_than_the_last_one_and_what_comes_late_is_found_anyway(
+    tmp_path: Path,
+) -> None:
+    store, app, clock, recorder = SqliteStore.open(tmp_path / "t.db", VAULT), new_app(), SystemClock(), Recorder()
+    one, late = new_message(app), new_message(app)
+    target = new_endpoint(app)
+    await store.create_application(app)
+    await store.create_endpoint(app.id, target)
+    committer = Watched(store)
+    committer.start()
+    worker = Worker(
+        store, committer, lambda _: recorder, clock, IdMaker(), Random(1), Instrument(), Policy()
+    )  # fmt: skip
+    await worker.start()
+    await store.commit([Accept(one, (new_delivery(one, target, due_at=clock.now()),))])
+    worker.note_due(target.id, clock.now())
+    assert await asyncio.wait_for(recorder.sent.get(), 5) == (one.id, target.id)
+    long_ago = clock.now() - MINUTE
+    await store.commit([Accept(late, (new_delivery(late, target, due_at=long_ago),))])
+    await worker.refresh()
+    assert await asyncio.wait_for(recorder.sent.get(), 5) == (late.id, target.id)
+    worker.note_due(target.id, clock.now())
+    while len(committer.claims) < 3:
+        await store.counts()
+    assert [claim.since > long_ago for claim in committer.claims[:3]] == [False, False, True]
+    await worker.stop(SECOND)
+    await committer.close()
+    await store.close()
+
+
 async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
     """One row was sealed with a master key that is gone; the worker meets it at its start."""
     app = new_app()
@@ -344,23 +400,15 @@ async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) ->
         await before.commit([Accept(message, (new_delivery(message, one, due_at=1),))])
         await before.close()
     store = SqliteStore.open(tmp_path / "t.db", VAULT)
-    sent: asyncio.Queue[str] = asyncio.Queue()
-
-    class Recorder:
-        async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
-            sent.put_nowait(endpoint.id)
-            return Outcome(result=Result.OK, status=200)
-
-        async def close(self) -> None:
-            """Nothing is pooled."""
-
+    recorder = Recorder()
     committer = Committer(store, Instrument())
     committer.start()
     worker = Worker(
-        store, committer, lambda _: Recorder(), SystemClock(), IdMaker(), Random(1), Instrument(), Policy()
+        store, committer, lambda _: recorder, SystemClock(), IdMaker(), Random(1), Instrument(), Policy()
     )  # fmt: skip
     await worker.start()
-    assert await asyncio.wait_for(sent.get(), 5) == fine.id
+    _, endpoint_id = await asyncio.wait_for(recorder.sent.get(), 5)
+    assert endpoint_id == fine.id
     assert worker.alive
     await worker.stop(SECOND)
     assert not worker.alive

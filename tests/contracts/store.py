@@ -322,6 +322,23 @@ class StoreContract:
         assert [c.message.id for c in rest.claimed] == [messages[3].id]
         assert rest.next_due == NOW + 5
 
+    async def test_a_claim_looks_no_further_back_than_it_is_told(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        messages = [new_message(app) for _ in range(3)]
+        dues = [NOW - 6, NOW - 5, NOW + 5]
+        await store.commit(
+            [Accept(m, (new_delivery(m, endpoint, due_at=d),)) for m, d in zip(messages, dues, strict=True)]
+        )
+        claim = Claim(endpoint.id, 10, NOW, 7, NOW + LEASE, since=NOW - 5)
+        (page,) = await store.commit([claim])
+        assert isinstance(page, Page)
+        assert [c.message.id for c in page.claimed] == [messages[1].id]
+        assert (page.next_due, page.oldest) == (NOW + 5, NOW + 5)
+        (page,) = await store.commit([replace(claim, since=0)])
+        assert isinstance(page, Page)
+        assert [c.message.id for c in page.claimed] == [messages[0].id]
+
     async def test_a_lease_that_ended_is_claimed_as_expired(
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:
@@ -384,6 +401,17 @@ class StoreContract:
         again = await store.commit([settlement, Accept(other)])
         assert again == [Settled(True), Accepted(other.id)]
         assert len(await store.list_attempts(app.id, Cursor(limit=9), message=leased.message)) == 1
+
+    async def test_a_late_report_is_not_taken_for_the_one_that_ended_the_delivery(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        leased = await self.leased(store, app, endpoint)
+        ended = replace(step(leased, "exhausted"), attempts=1)
+        first, late = (Settlement(ended, leased.lease, new_attempt(leased), now=NOW) for _ in range(2))
+        assert await store.commit([first]) == [Settled(True)]
+        assert await store.commit([late]) == [Settled(False)]
+        assert await store.commit([first]) == [Settled(True)], "its answer may have been lost"
+        assert len(await store.list_attempts(app.id, Cursor(limit=9), message=leased.message)) == 2
 
     async def leased(self, store: Store, app: Application, endpoint: Endpoint) -> Delivery:
         message = new_message(app)

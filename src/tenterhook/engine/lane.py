@@ -14,16 +14,21 @@ LEASE_MARGIN = 2 * SECOND
 PACED_SECONDS = 5
 """A throttled endpoint holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
 
+LATENESS = 10 * SECOND
+"""How long after it is due a delivery may come into sight: its commit took so long. One that is later still is found when
+the worker asks for all that is pending."""
+
 
 class Lane:
     """The mutable state of one endpoint inside one worker.
 
     `reserved` counts deliveries that are being committed as leased; they enter `queue` when they are on the disk.
     `resume` is when to ask again after time alone stopped an attempt. `shared` tells that other nodes send to it too.
+    `floor`: nothing that is pending was due earlier, so claims need not look there.
     """
 
     __slots__ = (
-        "cap", "claiming", "endpoint", "health", "in_flight", "next_at", "policy", "queue", "reserved",
+        "cap", "claiming", "endpoint", "floor", "health", "in_flight", "next_at", "policy", "queue", "reserved",
         "resume", "shared", "timeout", "window",
     )  # fmt: skip
 
@@ -35,6 +40,7 @@ class Lane:
         self.reserved = 0
         self.in_flight = 0
         self.claiming = False
+        self.floor = 0
         self.next_at = 0
         self.resume: int | None = None
         self.window = limits.FIRST_WINDOW
@@ -83,6 +89,10 @@ class Lane:
         if self.endpoint.rate_limit is not None:
             wanted = min(wanted, self.endpoint.rate_limit * PACED_SECONDS - self.held)
         return max(0, wanted)
+
+    def searched(self, now: int, oldest: int | None) -> None:
+        """A claim at `now` has seen everything that was pending; the first of it is due at `oldest`."""
+        self.floor = (now if oldest is None else min(now, oldest)) - LATENESS
 
     def may_start(self, now: int, share: int) -> bool:
         """Whether one more attempt may start at once; `resume` then says when to ask again, if time alone will help."""

@@ -14,6 +14,9 @@ from tenterhook.store.base import Store
 log = logging.getLogger(__name__)
 
 INTERVAL = 10 * SECOND
+_REST = 10
+"""How much longer than a round the database is left alone afterwards, at least."""
+
 _PAGE = 1_000
 
 
@@ -44,13 +47,16 @@ class Upkeep:
             await self._task
 
     async def _run(self) -> None:
-        while not await until(self._stop, self._interval):
+        wait = self._interval
+        while not await until(self._stop, wait):
+            begun = self._clock.now()
             try:
                 await self.round()
             except StoreUnavailable as error:
                 log.warning("upkeep waits for the database: %s", error)
             except Exception:
                 log.exception("a round of upkeep failed; the next one comes")
+            wait = max(self._interval, _REST * (self._clock.now() - begun))
 
     async def round(self) -> None:
         """One round. Raises StoreUnavailable."""

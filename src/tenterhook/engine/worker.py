@@ -357,7 +357,8 @@ class Worker:
                 asked += limit
                 until_, rate = now + self._policy.lease, lane.endpoint.rate_limit
                 paced_until = now + PACED_SECONDS * SECOND
-                claim = Claim(endpoint, limit, now, self._new_lease(), until_, rate, paced_until)
+                since = min(due, lane.floor)
+                claim = Claim(endpoint, limit, now, self._new_lease(), until_, rate, paced_until, since)
                 claims.append((lane, lane.health, claim))
         if not claims:
             # those whose turn it was may have had nothing to claim
@@ -396,6 +397,7 @@ class Worker:
             self._take(lane, claim, page)
 
     def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
+        lane.searched(claim.now, page.oldest)
         if page.next_due is None:
             self._due.pop(claim.endpoint, None)
         else:

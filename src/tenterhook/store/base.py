@@ -117,7 +117,8 @@ class Claim(Struct, frozen=True):
     """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`.
 
     Under a `rate` (per second) each of them gets an instant before which it must not be sent, and no two nodes get the
-    same ones; no more are leased than may be sent until `paced_until`.
+    same ones; no more are leased than may be sent until `paced_until`. What was due before `since` is not looked for:
+    where many have ended, their traces may still be in the way.
     """
 
     endpoint: str
@@ -127,6 +128,7 @@ class Claim(Struct, frozen=True):
     until: int
     rate: int | None = None
     paced_until: int = 0
+    since: int = 0
 
 
 class Claimed(Struct, frozen=True):
@@ -157,12 +159,14 @@ class Settled(Struct, frozen=True):
 class Page(Struct, frozen=True):
     """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending).
 
-    `health` is the endpoint's record, where other nodes may have written it.
+    `health` is the endpoint's record, where other nodes may have written it. `oldest` is the earliest due instant of what
+    is pending, `next_due` not before the breaker or the rate allows an attempt.
     """
 
     claimed: tuple[Claimed, ...]
     next_due: int | None
     health: Health | None = None
+    oldest: int | None = None
 
 
 class NextDue(Struct, frozen=True):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tenterhook.engine import breaker
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
-from tenterhook.model import Delivery, Health, State
+from tenterhook.model import Attempt, Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.lines import line_up, promote, promoted_by
@@ -83,10 +83,11 @@ def _settle(
     if not items:
         return set()
     # one that is there already was written by a commit whose answer was lost: writing it again changes nothing
-    attempts = [rows.attempt_row(s.attempt) for _, s in items if s.attempt is not None]
-    insert(db, "attempt", rows.ATTEMPT, attempts, "(message, id) DO NOTHING")
+    attempts = [s.attempt for _, s in items if s.attempt is not None]
+    new = {a.id for a in attempts if not _is_stored(db, a)} if careful else set()
+    insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for a in attempts], "(message, id) DO NOTHING")
     lost = _release_leases(db, [s for _, s in items], careful)
-    repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s)}
+    repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s, new)}
     kept = [s for _, s in items if id(s) not in lost]
     health = _merge_health(db, [s for s in kept if s.health is not None])
     for s in kept:
@@ -102,8 +103,17 @@ def _settle(
     return {n for n, s in items if id(s) in repeated}
 
 
-def _is_written(db: sqlite3.Connection, s: Settlement) -> bool:
-    """Whether an earlier commit of it was kept: it is answered alike, and has no effect again."""
+def _is_stored(db: sqlite3.Connection, a: Attempt) -> bool:
+    return db.execute("SELECT 1 FROM attempt WHERE message = ? AND id = ?", (a.message, a.id)).fetchone() is not None
+
+
+def _is_written(db: sqlite3.Connection, s: Settlement, new: set[str]) -> bool:
+    """Whether an earlier commit of it was kept: it is answered alike, and has no effect again.
+
+    One whose attempt is among the `new` ones was not: another attempt came to the same end.
+    """
+    if s.attempt is not None and s.attempt.id in new:
+        return False
     d = s.delivery
     text = "SELECT state, due_at, lease, attempts FROM delivery WHERE message = ? AND endpoint = ?"
     found: Row | None = db.execute(text, (d.message, d.endpoint)).fetchone()
@@ -277,14 +287,14 @@ def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery
 _CLAIM = (
     f"SELECT {', '.join('d.' + c for c in rows.DELIVERY.split(', '))}, {', '.join('m.' + c for c in rows.MESSAGE.split(', '))}"
     " FROM delivery AS d JOIN message AS m ON m.app = d.app AND m.id = d.message"
-    " WHERE d.endpoint = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?"
+    " WHERE d.endpoint = ? AND d.due_at BETWEEN ? AND ? ORDER BY d.due_at LIMIT ?"
 )
 _DELIVERY_WIDTH = rows.DELIVERY.count(",") + 1
 _LEASE = rows.DELIVERY.split(", ").index("lease")
 
 
 def _claim(db: sqlite3.Connection, c: Claim) -> Page:
-    found = db.execute(_CLAIM, (c.endpoint, c.now, c.limit)).fetchall()
+    found = db.execute(_CLAIM, (c.endpoint, c.since, c.now, c.limit)).fetchall()
     claimed = []
     for row in found:
         delivery = step(rows.delivery(row[:_DELIVERY_WIDTH]), "claimed", due_at=c.until, lease=c.lease)
@@ -297,6 +307,6 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
             [c.until, c.lease, c.endpoint, *(row[0] for row in chunk)],
         )
     next_due = db.execute(
-        "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at IS NOT NULL", (c.endpoint,)
+        "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at >= ?", (c.endpoint, c.since)
     ).fetchone()[0]
-    return Page(tuple(claimed), next_due)
+    return Page(tuple(claimed), next_due, None, next_due)

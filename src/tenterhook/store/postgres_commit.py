@@ -243,14 +243,14 @@ def _accepted(n: int, a: Accept, found: dict[tuple[str, int], list[Row]]) -> Don
 
 
 def _claim_row(n: int, c: Claim) -> Row:
-    return (n, c.endpoint, c.limit, c.now, c.lease, c.until, c.rate, c.paced_until)
+    return (n, c.endpoint, c.limit, c.now, c.lease, c.until, c.rate, c.paced_until, c.since)
 
 
 def _page(n: int, found: dict[tuple[str, int], list[Row]]) -> Page:
     (page,) = found["page", n]
     record = found.get(("record", n))
     health = HEALTHY if record is None else Health(*record[0][3:7])
-    return Page(tuple([_claimed(row) for row in found.get(("claimed", n), ())]), page[3], health)
+    return Page(tuple([_claimed(row) for row in found.get(("claimed", n), ())]), page[3], health, page[4])
 
 
 def _claimed(row: Row) -> Claimed:

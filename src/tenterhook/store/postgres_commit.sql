@@ -56,7 +56,8 @@ CREATE TYPE {received} AS (
 );
 -- `rate` is in attempts per second, given out until `paced_until`; NULL for no limit
 CREATE TYPE {claim} AS (
-    n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint
+    n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint,
+    since bigint
 );
 CREATE TYPE {claimed} AS (
     n int, old_lease bigint, not_before bigint, message text, endpoint text, app text, state text, due_at bigint,
@@ -125,7 +126,9 @@ BEGIN
         SELECT coalesce(array_agg(v.n), '{}') INTO repeated FROM unnest(settlements) AS v
         JOIN delivery AS d ON d.message = v.message AND d.endpoint = v.endpoint
         WHERE v.n <> ALL (kept) AND d.state = v.state AND d.due_at IS NOT DISTINCT FROM v.due_at
-            AND d.lease = v.new_lease AND d.attempts = v.attempts;
+            AND d.lease = v.new_lease AND d.attempts = v.attempts
+            -- another attempt that came to the same end is not this one
+            AND NOT EXISTS (SELECT FROM unnest(tries) AS t WHERE t.message = v.message AND t.endpoint = v.endpoint);
         -- the accepts of this batch that go with one of these are left out: where it is a repeat, they are there
         PERFORM set_config('tenterhook.lost', (
             SELECT string_agg(v.n::text, ',') FROM unnest(settlements) AS v WHERE v.n <> ALL (kept)), true);
@@ -459,7 +462,7 @@ BEGIN
             WITH free AS (
                 SELECT d.message, d.lease AS old_lease, d.due_at AS old_due
                 FROM delivery AS d
-                WHERE d.endpoint = c.endpoint AND d.due_at <= c.now
+                WHERE d.endpoint = c.endpoint AND d.due_at BETWEEN c.since AND c.now
                 ORDER BY d.due_at LIMIT room FOR UPDATE SKIP LOCKED
             ), leased AS (
                 UPDATE delivery AS d SET state = 'leased', due_at = c.until, lease = c.lease
@@ -479,8 +482,8 @@ BEGIN
         END IF;
         a := NULL;
         a.kind := 'page'; a.n := c.n;
-        SELECT greatest(min(d.due_at), later) INTO a.i FROM delivery AS d
-        WHERE d.endpoint = c.endpoint AND d.due_at IS NOT NULL HAVING min(d.due_at) IS NOT NULL;
+        SELECT min(d.due_at) INTO a.j FROM delivery AS d WHERE d.endpoint = c.endpoint AND d.due_at >= c.since;
+        a.i := CASE WHEN a.j IS NOT NULL THEN greatest(a.j, later) END;
         RETURN NEXT a;
         IF h.failures IS NOT NULL THEN
             a := NULL;
