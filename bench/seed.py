@@ -96,7 +96,7 @@ async def seed_wide(database: Database, endpoints: int, matching: int, url: str)
         for n in range(0, endpoints, _AT_ONCE):
             page = [rows.endpoint_row(endpoint, vault) for endpoint in made[n : n + _AT_ONCE]]
             await fill("endpoint", f"id, app, uid, {rows.ENDPOINT}", page)
-    return made[1].id
+    return made[-1].id
 
 
 async def seed_source(database: Database, url: str) -> None:

@@ -23,19 +23,21 @@ COMMAND = [sys.executable, "-m", "bench"]
 def test_a_quick_run_measures(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     done = subprocess.run(
-        [*COMMAND, "--quick", "throughput", "latency", "--json", results],
+        [*COMMAND, "--quick", "throughput", "latency", "api", "wide", "--json", results],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
     assert found["quick"] is True
     assert found["machine"]["cores"] > 0
-    throughput, latency = found["scenarios"]
+    throughput, latency, api, wide = found["scenarios"]
     assert all(value > 0 for value in throughput["figures"].values()), throughput
     assert all(value > 0 for value in latency["figures"].values()), latency
+    assert all(value > 0 for value in (api["figures"] | wide["figures"]).values()), (api, wide)
+    assert wide["figures"]["p50_ms"] <= wide["figures"]["p99_ms"]
     assert throughput["figures"]["limit_per_second"] < throughput["figures"]["post_per_second"]
     assert latency["figures"]["p50_ms"] <= latency["figures"]["p99_ms"]
     assert "published → received, p99" in done.stdout

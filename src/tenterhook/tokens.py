@@ -43,6 +43,9 @@ def new_token(random: Random) -> str:
     return PREFIX + "".join(random.choice(ALPHABET) for _ in range(LENGTH))
 
 
+_SCOPES = frozenset(scope.value for scope in TokenScope)
+
+
 def hash_token(text: str) -> bytes:
     """What is stored of a token, 32 bytes. A token is random, so a fast hash without salt cannot be searched."""
     return sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -57,9 +60,9 @@ def allows(token: Token, *, write: bool, app: str | None, now: int, needs: Capab
 
     Raises Unauthenticated (revoked or expired), NotFound (another application) or Forbidden.
     """
-    if any(end is not None and end <= now for end in (token.revoked_at, token.expires_at)):
+    if _is_over(token.revoked_at, now) or _is_over(token.expires_at, now):
         raise Unauthenticated
-    if token.scope not in tuple(TokenScope):
+    if token.scope not in _SCOPES:
         raise Forbidden(f"this token has the unknown scope {token.scope!r}")
     if token.app is not None or token.scope == TokenScope.APPLICATION:
         _within_application(token, app)
@@ -67,6 +70,10 @@ def allows(token: Token, *, write: bool, app: str | None, now: int, needs: Capab
         raise Forbidden("this token may only read, and no secrets")
     if token.capabilities is not None and needs not in token.capabilities:
         raise Forbidden(f"this token lacks the capability {needs.value}")
+
+
+def _is_over(end: int | None, now: int) -> bool:
+    return end is not None and end <= now
 
 
 def _within_application(token: Token, app: str | None) -> None:

@@ -238,6 +238,37 @@ class StoreContract:
         (done,) = await store.commit([Accept(new_message(app), revision=99)])
         assert isinstance(done, OutdatedPlan)
 
+    async def test_only_what_is_not_known_of_an_application_is_read_again(self, store: Store, app: Application) -> None:
+        same, changed, gone, fresh = (new_endpoint(app) for _ in range(4))
+        for endpoint in (same, changed, gone):
+            await store.create_endpoint(app.id, endpoint)
+        known = {one.id: one.updated_at for one in (same, changed, gone)}
+        changed = replace(changed, url="https://b.example", updated_at=NOW + 1)
+        await store.save_endpoint(app.id, changed)
+        await store.delete_endpoint(app.id, gone.id)
+        await store.create_endpoint(app.id, fresh)
+        loaded = await store.load_application(app.id, known)
+        assert loaded is not None
+        assert loaded.unchanged == (same.id,)
+        assert {one.id: one for one, _ in loaded.endpoints} == {one.id: one for one in (changed, fresh)}
+        everything = await store.load_application(app.id, dict.fromkeys(known, 0))
+        assert everything is not None
+        assert (len(everything.endpoints), everything.unchanged) == (3, ())
+        other = new_app()
+        await store.create_application(other)
+        elsewhere = await store.load_application(other.id, known)
+        assert elsewhere is not None
+        assert (elsewhere.endpoints, elsewhere.unchanged) == ((), ())
+
+    async def test_many_changed_endpoints_are_all_read(self, store: Store, app: Application) -> None:
+        endpoints = [new_endpoint(app) for _ in range(102)]
+        for endpoint in endpoints:
+            await store.create_endpoint(app.id, endpoint)
+        known = {one.id: 0 for one in endpoints[1:]} | {endpoints[0].id: endpoints[0].updated_at}
+        loaded = await store.load_application(app.id, known)
+        assert loaded is not None
+        assert ([one.id for one, _ in loaded.endpoints], loaded.unchanged) == (sorted(known), ())
+
     async def test_a_verdict_that_disables_an_endpoint_outdates_plans(
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:

@@ -129,7 +129,7 @@ def load_application(vault: Vault, app: str, known: Mapping[str, int]) -> Verb[L
         there = yield from select("SELECT id, updated_at FROM endpoint WHERE app = ?", application.id)
         changed = [one for one, updated_at in there if known.get(one) != updated_at]
         if len(changed) <= _FEW_CHANGED:
-            endpoints = yield from load_endpoints(vault, application.id, changed)
+            endpoints = (yield from load_endpoints(vault, application.id, changed)) if changed else []
             unchanged = tuple([one for one, updated_at in there if known.get(one) == updated_at])
             return Loaded(application, found[1], tuple(endpoints), unchanged)
     return Loaded(application, found[1], tuple((yield from load_endpoints(vault, application.id))))

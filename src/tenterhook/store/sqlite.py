@@ -115,12 +115,12 @@ class SqliteStore(SharedVerbs):
 
     shared = False
     grace = 0
-    _answers: Answers
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
         self.clock: Clock = SystemClock()
         self._db = connect(path, synchronous, WRITER_CACHE_KIB)
+        self._answers = Answers(self._db)
         self._checkpointer: Checkpointer | None = None
         self._local = threading.local()
         self._readers: list[DB] = []
@@ -150,7 +150,6 @@ class SqliteStore(SharedVerbs):
                 store._lock = lock
                 migrate(store._db)
                 run(store._db, refuse_unfinished())
-                store._answers = Answers(store._db)
                 if exclusive and not inline:
                     store._checkpoint_beside()
             except (sqlite3.Error, OSError) as error:
@@ -183,9 +182,11 @@ class SqliteStore(SharedVerbs):
                 result = work(self._db, *args, **kwargs)
                 self._db.execute("COMMIT")
             except BaseException:
+                self._answers.rolled_back()
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            self._answers.committed()
             if self._checkpointer is not None:
                 self._checkpointer.committed(self._db)
             return result
@@ -217,7 +218,7 @@ class SqliteStore(SharedVerbs):
         return await self._transaction(batch.commit, work, self._answers)
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
-        """By the writer: only its connection knows what was answered lately."""
+        """By the writer: only it knows what was answered lately."""
         return await self._transaction(lambda _: self._answers.recall(key, now))
 
     async def prune(self, now: int, rejections_kept: int, limit: int) -> int:

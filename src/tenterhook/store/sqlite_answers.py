@@ -1,13 +1,12 @@
 """Answers to requests by idempotency key: written at the end of a table, and indexed later.
 
 Keys are random. A table in their order would have another page to write for almost every key, which costs more than the
-message that it belongs to. So answers are kept in the order in which they were given (`answered`), and the newest are
-found through `recent`, a table in the memory of the connection. When that has grown, its keys go into the index on disk
-(`answered_key`) in their order, a stretch at a time: neighbours share a page.
+message that it belongs to. So answers are kept in the order in which they were given (`answered`), and the ids of the
+newest are in memory. When there are many, they go into the index on disk (`answered_key`) by a walk through the keys, a
+stretch at a time: the keys of a stretch begin with the same byte, and neighbours share a page.
 
-All of it, also what is in memory, belongs to the transaction that is open, and is rolled back with it. What `recent` held
-when a process ended is read again from the end of `answered`: `answered_upto` has the id up to which all keys are in the
-index. Only the server remembers answers, so whatever it does not know was not given.
+What is in memory when a process ends is read again from the end of `answered`: `answered_upto` has the id up to which all
+keys are in the index. Only the server remembers answers, so whatever it does not know was not given.
 """
 
 import sqlite3
@@ -21,41 +20,47 @@ from tenterhook.store.rows import Row
 from tenterhook.store.sqlite_run import insert, padded
 
 RECENT = 50_000
-"""How many keys wait in memory before any go into the index; with their ids they take about 3 MiB."""
+"""How many keys wait in memory before a walk begins; with their ids they take about 8 MiB."""
 
-STRETCH = 512
-"""How many keys go into the index at once."""
+STRETCHES = 256
+_EVERY = 64  # so many keys in for a stretch out: at the end of a walk there is a third more in memory
 
-_EVERY = STRETCH // 4  # keys in for a stretch out: a walk through `recent` ends before it has grown by a third
-
-_PREPARE = """
-    CREATE TEMP TABLE recent (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TEMP TABLE walk (indexed INTEGER NOT NULL, upto INTEGER, after BLOB NOT NULL);
-    CREATE TEMP TRIGGER answer AFTER INSERT ON answered BEGIN INSERT OR REPLACE INTO recent VALUES (new.key, new.id); END;
-    INSERT INTO walk SELECT id, NULL, x'' FROM answered_upto;
-    INSERT OR REPLACE INTO recent SELECT key, id FROM answered WHERE id > (SELECT id FROM answered_upto) ORDER BY id;
-"""
-"""`walk` is one row: the keys of all ids up to `indexed` are in the index, and those up to `upto` will be when the walk
-through the keys of `recent`, which has come to `after`, is at its end. Without `upto` nobody walks.
-"""
-
-_LAST = "SELECT max(key) FROM (SELECT key FROM recent WHERE key > ? ORDER BY key LIMIT ?)"
-_INDEX = (
-    "INSERT INTO answered_key SELECT key, id FROM recent WHERE key > ? AND key <= ? ORDER BY key"
-    " ON CONFLICT (key) DO UPDATE SET id = excluded.id"
-)
+Keys = dict[bytes, int]
+"""The id of the answer to each key."""
 
 
 class Answers:
-    """What a connection that writes remembers; every method is called inside its transaction."""
+    """What the connection that writes remembers: call within its transaction, then tell how that ended."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self._db, self._added = db, 0
-        db.executescript(_PREPARE)
+        self._db = db
+        self._recent: list[Keys] = []  # by the first byte of the key
+        self._newest = self._indexed = 0
+        self._upto = 0  # what the walk will have indexed; 0: there is none
+        self._at = 0  # the stretch that comes next
+        self._added = 0  # since the last stretch
+        # of the open transaction
+        self._fresh: Keys = {}
+        self._stretch: Keys | None = None
+
+    def _load(self) -> None:
+        if self._recent:
+            return
+        recent: list[Keys] = [{} for _ in range(STRETCHES)]
+        (self._indexed,) = self._db.execute("SELECT id FROM answered_upto").fetchone()
+        (self._newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM answered").fetchone()
+        for key, one in self._db.execute("SELECT key, id FROM answered WHERE id > ? ORDER BY id", (self._indexed,)):
+            recent[key[0]][key] = one
+        self._recent = recent
 
     def known(self, keys: Sequence[bytes]) -> list[Row]:
         """What is remembered under these keys, by whatever verb, expired or not (the columns of `rows.REMEMBER`)."""
-        found = [row for chunk in padded(keys) for row in self._db.execute(_find(len(chunk)), chunk)]
+        self._load()
+        found = [row for chunk in padded(keys) for row in self._db.execute(_indexed(len(chunk)), chunk)]
+        for key in keys:
+            one = self._recent[key[0]].get(key)
+            if one is not None:
+                found += self._db.execute(_RECENT, (one,))
         # a key may have been used again after it expired: ids grow, so the answer that counts comes last
         return [row[1:] for row in sorted(found)]
 
@@ -67,30 +72,47 @@ class Answers:
         return None
 
     def add(self, answers: Sequence[Remember]) -> None:
-        """Remember these. The caller has made sure that none of their keys is known."""
-        insert(self._db, "answered", rows.REMEMBER, [rows.remember_row(answer) for answer in answers])
+        """Remember these, after `known` has told that none of them is."""
+        if not answers:
+            return
+        self._load()
+        numbered = list(enumerate(answers, self._newest + 1))
+        insert(
+            self._db, "answered", f"id, {rows.REMEMBER}", [(n, *rows.remember_row(answer)) for n, answer in numbered]
+        )
+        self._fresh = {answer.key: n for n, answer in numbered}
         self._added += len(answers)
         if self._added >= _EVERY:
             self._added = 0
-            self._index_some()
+            self._walk()
 
-    def _index_some(self) -> None:
-        """One step of the walk that brings keys into the index."""
-        indexed, upto, after, newest = self._db.execute(
-            "SELECT indexed, upto, after, (SELECT max(id) FROM answered) FROM walk"
-        ).fetchone()
-        if upto is None:
-            if newest - indexed <= RECENT:
-                return
-            upto, after = newest, b""
-        (last,) = self._db.execute(_LAST, (after, STRETCH)).fetchone()
-        if last is None:
-            self._db.execute("UPDATE walk SET indexed = ?, upto = NULL", (upto,))
-            self._db.execute("UPDATE answered_upto SET id = ?", (upto,))
+    def _walk(self) -> None:
+        """Bring one stretch of keys into the index, if a walk is on or due."""
+        if not self._upto and self._newest - self._indexed > RECENT:
+            self._upto, self._at = self._newest, 0
+        if not self._upto:
             return
-        self._db.execute(_INDEX, (after, last))
-        self._db.execute("DELETE FROM recent WHERE key > ? AND key <= ?", (after, last))
-        self._db.execute("UPDATE walk SET upto = ?, after = ?", (upto, last))
+        self._stretch = dict(self._recent[self._at])
+        again = "(key) DO UPDATE SET id = excluded.id"
+        insert(self._db, "answered_key", "key, id", sorted(self._stretch.items()), again)
+        if self._at == STRETCHES - 1:
+            self._db.execute("UPDATE answered_upto SET id = ?", (self._upto,))
+
+    def committed(self) -> None:
+        """The transaction is on the disk."""
+        if self._stretch is not None:
+            for key in self._stretch:
+                self._recent[self._at].pop(key, None)
+            self._at += 1
+            if self._at == STRETCHES:
+                self._indexed, self._upto = self._upto, 0
+        for key, one in self._fresh.items():
+            self._recent[key[0]][key] = self._newest = one
+        self.rolled_back()
+
+    def rolled_back(self) -> None:
+        """The transaction came to nothing."""
+        self._fresh, self._stretch = {}, None
 
     def prune(self, now: int, limit: int) -> int:
         """Forget what has expired; how many. The newest of all stays: its id must not be given again."""
@@ -99,17 +121,24 @@ class Answers:
             " ORDER BY expires_at LIMIT ?",
             (now, limit),
         ).fetchall()
-        for table in ("recent", "answered_key", "answered"):
-            self._db.executemany(f"DELETE FROM {table} WHERE key = ? AND id = ?", sorted(gone))
+        self._load()
+        for key, one in gone:
+            if self._recent[key[0]].get(key) == one:
+                del self._recent[key[0]][key]  # it has expired: nobody misses it, however the transaction ends
+        self._db.executemany("DELETE FROM answered_key WHERE key = ? AND id = ?", sorted(gone))
+        self._db.executemany("DELETE FROM answered WHERE id = ?", sorted([(one,) for _, one in gone]))
         return len(gone)
 
 
+_RECENT = f"SELECT id, {rows.REMEMBER} FROM answered WHERE id = ?"
+
+
 @cache
-def _find(count: int) -> str:
+def _indexed(count: int) -> str:
     marks = ", ".join(f"?{n}" for n in range(1, count + 1))
-    ids = f"SELECT id FROM recent WHERE key IN ({marks}) UNION ALL SELECT id FROM answered_key WHERE key IN ({marks})"
     return (
-        f"SELECT id, {rows.REMEMBER} FROM answered WHERE id IN ({ids}) AND key IN ({marks})"
+        f"SELECT id, {rows.REMEMBER} FROM answered"
+        f" WHERE id IN (SELECT id FROM answered_key WHERE key IN ({marks})) AND key IN ({marks})"
         f" UNION ALL SELECT 0, {rows.REMEMBER} FROM idempotency WHERE key IN ({marks})"
     )
 
