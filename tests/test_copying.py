@@ -211,7 +211,7 @@ def test_the_command_says_what_is_the_same_and_what_is_next(tmp_path: Path) -> N
     done = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", **environ)
     assert (done.code, done.err) == (0, "")
     assert re.search(r"^token +1 +[0-9a-f]{32} +same$", done.out, re.MULTILINE)
-    assert "1 rows are the same in both." in done.out
+    assert "2 rows are the same in both." in done.out
     assert "next: start: tenterhook serve --database sqlite:///b.db\n" in done.out
     again = run(tmp_path, "copy", "sqlite:///a.db", "sqlite:///b.db", **environ)
     assert (again.code, again.out) == (2, "")

@@ -40,6 +40,8 @@ MAY_CONNECT = {
     "http_server.py": "listens",
     "store/postgres.py": "the operator's own database",
     "store/postgres_run.py": "statements on its connections",
+    "store/postgres_nodes.py": "the name of this machine, and locks on its connections",
+    "store/copying/postgres_end.py": "another database of the operator's",
     "outbox/postgres.py": "the databases that the operator names",
 }
 
