@@ -26,11 +26,14 @@ def dying(step: int, *urls: str) -> "subprocess.CompletedProcess[str]":
 
 
 def copied(house: House) -> int:
-    """How many rows of an unfinished copy are there."""
+    """How many rows of an unfinished copy are there; -1 if it has not begun."""
     ((rows,),) = house.execute("SELECT coalesce(sum(copied), -1) FROM copying")
-    made = sum(table.besides is not None for table in tables())  # what every database has until a copy begins
-    assert sum(len(house.rows(table)) for table in tables()) == (made if rows < 0 else rows)
+    assert rows in (-1, total(house))
     return int(rows)
+
+
+def total(house: House) -> int:
+    return sum(len(house.rows(table)) for table in tables())
 
 
 @ways
@@ -40,7 +43,7 @@ async def test_a_copy_that_is_killed_anywhere_goes_on(pair: Pair, houses: Houses
     steps = int(re.findall(r"^steps (\d+)$", lived.stderr, re.MULTILINE)[0])
     await (await target.open()).close()
     random, seen = Random(f"{pair}"), [-1]
-    while copied(target) < 8 * len(tables()):
+    while copied(target) < total(source):
         killed = dying(random.randrange(steps // 8, steps // 3), source.url, target.url)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         if copied(target) >= 0:
@@ -48,7 +51,7 @@ async def test_a_copy_that_is_killed_anywhere_goes_on(pair: Pair, houses: Houses
                 await target.open()
         seen.append(copied(target))
     assert seen == sorted(seen)
-    assert len(set(seen)) > 3
+    assert len(set(seen)) > 2
     killed = dying(random.randrange(steps // 8, steps // 3), source.url, target.url)  # while it compares
     assert killed.returncode == -signal.SIGKILL
     ended = dying(0, source.url, target.url)

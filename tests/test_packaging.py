@@ -40,8 +40,8 @@ MAY_CONNECT = {
     "http_server.py": "listens",
     "store/postgres.py": "the operator's own database",
     "store/copying/postgres_end.py": "the operator's own database, when it is copied",
-    "store/postgres_nodes.py": "who is connected to it",
     "store/postgres_run.py": "statements on its connections",
+    "store/postgres_nodes.py": "the name of this machine, and locks on its connections",
     "outbox/postgres.py": "the databases that the operator names",
 }
 
