@@ -91,6 +91,15 @@ async def test_a_message_under_a_repeated_key_is_delivered_once(server: Server) 
     assert len(server.recorder.sent) == 2
 
 
+async def test_a_payload_that_was_removed_comes_back_in_no_answer(server: Server) -> None:
+    app = await server.app()
+    made = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"secret": 1}}, headers=KEY)
+    assert (await server.delete(f"/app/{app}/msg/{made.json['id']}/content")).status == 204
+    again = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"secret": 1}}, headers=KEY)
+    assert again.status == 202 and again.headers["idempotent-replayed"] == "true"
+    assert again.json == made.json | {"payload": {"expired": True}}
+
+
 async def test_a_repeated_answer_without_a_body_has_none_either(server: Server) -> None:
     app = await server.app()
     endpoint = await server.endpoint(app, retrySchedule=[3600])

@@ -43,32 +43,27 @@ def _digest(data: bytes) -> bytes:
 
 
 class Key:
-    """The idempotency key of one request; `answer` is what is remembered, once that has been made."""
+    """The idempotency key of one request."""
 
-    __slots__ = ("answer", "body_hash", "digest", "expires_at")
+    __slots__ = ("body_hash", "digest", "expires_at")
 
     def __init__(self, digest: bytes, body_hash: bytes, expires_at: int) -> None:
         self.digest, self.body_hash, self.expires_at = digest, body_hash, expires_at
-        self.answer = b""
 
-    def remember(self, status: int, render: Callable[[Any], object]) -> Callable[[Any], Remember]:
-        """For a verb that stores the answer with its effect: makes the answer from what was created."""
-        return lambda created: self.with_answer(status, _encode(render(created)))
-
-    def with_answer(self, status: int, answer: bytes) -> Remember:
-        """What is remembered of an answer that is known."""
-        self.answer = answer
+    def remember(self, status: int, answer: bytes) -> Remember:
+        """What a store keeps of an answer: all of it, or whatever it can be made from again."""
         return Remember(self.digest, self.body_hash, status, answer, self.expires_at, self.expires_at - REMEMBERED)
 
 
-def replay(key: Key, earlier: Remembered) -> Response:
-    """The first answer again. Raises IdempotencyMismatch when it was given to another body."""
+def matching(key: Key, earlier: Remembered) -> Remembered:
+    """What is remembered under the key. Raises IdempotencyMismatch when it was given to another body."""
     if earlier.body_hash != key.body_hash:
         raise IdempotencyMismatch
-    return _replayed(NO_CONTENT if earlier.status == 204 else Response(earlier.status, earlier.answer))
+    return earlier
 
 
-def _replayed(response: Response) -> Response:
+def replayed(response: Response) -> Response:
+    """An answer to a repeated request: it says that it is one."""
     return Response(response.status, response.body, (*response.headers, (b"idempotent-replayed", b"true")))
 
 
@@ -105,7 +100,10 @@ class Idempotency:
     async def earlier(self, key: Key) -> Response | None:
         """The answer to an earlier request with this key. Raises IdempotencyMismatch."""
         found = await self._store.recall(key.digest, self._clock.now())
-        return None if found is None else replay(key, found)
+        if found is None:
+            return None
+        first = matching(key, found)
+        return replayed(NO_CONTENT if first.status == 204 else Response(first.status, first.answer))
 
     async def creating(
         self,
@@ -128,10 +126,11 @@ class Idempotency:
             earlier = await self.earlier(key)
             if earlier is not None and again is not None:
                 there = await again(_id.decode(earlier.body).id)
-                return _replayed(json_response(earlier.status, render(there)))
+                return replayed(json_response(earlier.status, render(there)))
             if earlier is not None:
                 return earlier
-            made = await create(key.remember(status, render if again is None else _only_id))
+            kept = render if again is None else _only_id
+            made = await create(lambda created: key.remember(status, _encode(kept(created))))
             return made if isinstance(made, Response) else json_response(status, render(made))
         finally:
             self.end(key)
@@ -152,10 +151,10 @@ class Idempotency:
         try:
             earlier = await self.earlier(key)
             if earlier is not None:
-                return earlier if again is None else _replayed(await again())
+                return earlier if again is None else replayed(await again())
             response = await act()
             answer = b"" if again is not None else response.body
-            remember = key.with_answer(response.status, answer)
+            remember = key.remember(response.status, answer)
             # it is done, and the caller must hear so even if the database cannot keep the answer
             with suppress(StoreUnavailable):
                 await self._store.commit([Accept(None, (), None, remember)])

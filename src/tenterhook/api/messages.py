@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from tenterhook.api import applications, lists
 from tenterhook.api.applications import ApplicationIn
 from tenterhook.api.http import Call, Response, json_response
-from tenterhook.api.idempotency import RememberFor, replay
+from tenterhook.api.idempotency import RememberFor, matching, replayed
 from tenterhook.api.lists import WINDOW_PAGE, ListResponse
 from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
@@ -208,14 +208,20 @@ async def create(api: "Api", call: Call) -> Response:
 async def publishing(
     api: "Api", call: Call, publish: Callable[[RememberFor], Awaitable[Published]], with_content: bool
 ) -> Response:
-    """Answer a POST that publishes; the answer is stored with the message, and a repeated request gets it again."""
+    """Answer a POST that publishes; a repeated request is answered with the message that the first one made.
+
+    Only its id is remembered: payloads are kept once, and one that was removed does not come back in an answer.
+    """
     key = await api.idempotency.begin(call)
     try:
-        published = await publish(None if key is None else key.remember(202, lambda one: shown(one, with_content)))
-        if key is not None and published.remembered is not None:
-            return replay(key, published.remembered)
-        # what is remembered is what is answered: it need not be made twice
-        return json_response(202, shown(published.message, with_content)) if key is None else Response(202, key.answer)
+        published = await publish(None if key is None else lambda message: key.remember(202, message.id.encode()))
+        message = published.message
+        if key is None or published.remembered is None:
+            return json_response(202, shown(message, with_content))
+        first = await api.store.get_message(message.app, matching(key, published.remembered).answer.decode())
+        if first is None:
+            raise NotFound("the message that this key stands for has been removed")
+        return replayed(json_response(202, shown(first, with_content)))
     finally:
         if key is not None:
             api.idempotency.end(key)

@@ -31,7 +31,7 @@ READERS = 4
 WRITER_CACHE_KIB = 32 * 1024
 READER_CACHE_KIB = 8 * 1024
 BUSY_SECONDS = 10
-_STATEMENTS = 512
+_STATEMENTS = 1024
 _DEFECTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
 
 P = ParamSpec("P")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tenterhook.store.sql import Insert, Read, Row, Statement, Taken, Verb, Write
 
-_SIZES = (128, 112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
+_SIZES = (128, 112, 96, 80, 64, 56, 48, 40, *range(32, 0, -1))
 T = TypeVar("T")
 V = TypeVar("V")
 
