@@ -10,7 +10,17 @@ from msgspec.structs import replace
 from tenterhook.clock import MINUTE
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Attempt, Endpoint, Message, Outcome, Result
-from tenterhook.store.base import ANY_MESSAGE, Accept, AttemptFilter, Cursor, Found, MessageFilter, Settlement, Store
+from tenterhook.store.base import (
+    ANY_MESSAGE,
+    Accept,
+    ApplicationFilter,
+    AttemptFilter,
+    Cursor,
+    Found,
+    MessageFilter,
+    Settlement,
+    Store,
+)
 from tests.contracts.store import NOW, new_attempt, new_delivery, new_endpoint, new_message
 
 ALL = Cursor(limit=1_000)
@@ -26,6 +36,20 @@ ATTEMPT_FILTERS = [
     AttemptFilter(ok=False, statuses=(400, 500)), AttemptFilter(ok=True, statuses=(400, 500)),
     *[AttemptFilter(of=of) for of in MESSAGE_FILTERS], AttemptFilter(ok=False, of=MessageFilter(channel="one")),
 ]  # fmt: skip
+
+PLAY = "https://play.example/"
+APPLICATION_FILTERS = [
+    ApplicationFilter(some=some, enabled=enabled, only_at=only_at)
+    for some in (False, True) for enabled in (False, True) for only_at in (None, PLAY)
+]  # fmt: skip
+
+
+def app_fits(endpoints: list[Endpoint], wanted: ApplicationFilter) -> bool:
+    return (
+        (not wanted.some or bool(endpoints))
+        and (not wanted.enabled or not endpoints or any(not one.disabled for one in endpoints))
+        and (wanted.only_at is None or not endpoints or any(not one.url.startswith(PLAY) for one in endpoints))
+    )
 
 
 def fits(message: Message, wanted: MessageFilter) -> bool:
@@ -85,6 +109,30 @@ class SearchContract:
             await store.commit([Accept(message, (delivery,)), Settlement(delivery, 1, attempt, now=NOW)])
             made.append((message, attempt))
         return made
+
+    @pytest.mark.parametrize("wanted", APPLICATION_FILTERS)
+    async def test_applications_are_found(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, wanted: ApplicationFilter
+    ) -> None:
+        monkeypatch.setattr("tenterhook.store.search.WINDOW", 4)
+        rng, ids, made = Random(3), IdMaker(), []
+        for n in range(30):
+            app = Application(id=ids.new("app_", NOW + n), name="", created_at=NOW, updated_at=NOW)
+            await store.create_application(app)
+            urls = rng.choices(["https://a.example/", PLAY], k=rng.randrange(3))
+            endpoints = [
+                new_endpoint(app, id=ids.new("ep_", NOW), url=url, disabled=rng.random() < 0.7) for url in urls
+            ]
+            for endpoint in endpoints:
+                await store.create_endpoint(app.id, endpoint)
+            made.append((app, endpoints))
+        expected = [app for app, endpoints in made if app_fits(endpoints, wanted)]
+        for limit in (1, 3, 100):
+            for down in (True, False):
+                for backward in (True, False):
+                    cursor = Cursor(limit=limit, descending=down, backward=backward)
+                    found = await walked(lambda page: store.search_applications(page, wanted), cursor)
+                    assert found == (expected[::-1] if down else expected)
 
     @pytest.mark.parametrize("wanted", MESSAGE_FILTERS)
     async def test_messages_are_found(

@@ -29,12 +29,21 @@ from tenterhook.api.shapes import (
 )
 from tenterhook.errors import Conflict, Invalid, Managed, NotFound
 from tenterhook.model import Application
+from tenterhook.store.base import ANY_APPLICATION, ApplicationFilter
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api
 
 PREFIX = "app_"
 GET_IF_EXISTS = Flag("get_if_exists", "Answer with the application that has the `uid` already, if there is one.")
+NOT_EMPTY = Flag("exclude_apps_with_no_endpoints", "Leave out applications that have no endpoints.")
+NOT_ONLY_DISABLED = Flag(
+    "exclude_apps_with_disabled_endpoints", "Leave out applications whose endpoints are all disabled."
+)
+NOT_ONLY_PLAY = Flag(
+    "exclude_apps_with_svix_play_endpoints", "Leave out applications whose endpoints are all at Svix Play."
+)
+PLAY = "https://play.svix.com/"
 
 
 class ApplicationIn(In):
@@ -116,7 +125,15 @@ def shown(app: Application) -> ApplicationOut:
 async def listing(api: "Api", call: Call) -> Response:
     """Applications, oldest first."""
     cursor = lists.cursor_of(call, PREFIX, descending=False)
-    return await lists.answer(cursor, api.store.list_applications, shown, lambda app: app.id)
+    play = PLAY if call.query[NOT_ONLY_PLAY] else None
+    wanted = ApplicationFilter(some=call.query[NOT_EMPTY], enabled=call.query[NOT_ONLY_DISABLED], only_at=play)
+    if wanted == ANY_APPLICATION:
+        return await lists.answer(cursor, api.store.list_applications, shown, _id)
+    return await lists.answer_search(cursor, lambda page: api.store.search_applications(page, wanted), shown, _id)
+
+
+def _id(app: Application) -> str:
+    return app.id
 
 
 async def create(api: "Api", call: Call) -> Response:
@@ -196,7 +213,7 @@ _ALL = "/api/v1/app"
 _ONE = _ALL + "/{app_id}"
 ROUTES = [
     Route("GET", _ALL, listing, "v1.application.list", "List applications", {200: ListResponse[ApplicationOut]},
-          Access.ORGANISATION, query=SORTED_PAGE),
+          Access.ORGANISATION, query=(*SORTED_PAGE, NOT_EMPTY, NOT_ONLY_DISABLED, NOT_ONLY_PLAY)),
     Route("POST", _ALL, create, "v1.application.create", "Create an application",
           {201: ApplicationOut, 200: ApplicationOut}, Access.ORGANISATION, query=(GET_IF_EXISTS,), body=ApplicationIn),
     Route("GET", _ONE, get, "v1.application.get", "Read an application", {200: ApplicationOut}),

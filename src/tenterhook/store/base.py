@@ -250,6 +250,18 @@ class Cursor(Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
+class ApplicationFilter(Struct, frozen=True, kw_only=True):
+    """Which applications to find: those with an endpoint, with one that is enabled if they have any, with one whose URL does
+    not begin with `only_at` if they have any."""
+
+    some: bool = False
+    enabled: bool = False
+    only_at: str | None = None
+
+
+ANY_APPLICATION = ApplicationFilter()
+
+
 class MessageFilter(Struct, frozen=True, kw_only=True):
     """Which messages to find: of one of the event types (none: of any), with this channel and this tag."""
 
@@ -434,6 +446,9 @@ class Store(Protocol):
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         """By id, without the server's own."""
+
+    async def search_applications(self, cursor: Cursor, wanted: ApplicationFilter) -> Found[Application]:
+        """The same for those that fit."""
 
     # event types: of the whole installation
 

@@ -4,16 +4,65 @@ What no index knows is looked for in a window: so many rows from the cursor on, 
 comes fast, on however long a history, and says where to go on. Failed attempts have an index of their own.
 """
 
-from tenterhook.model import Attempt, Delivery, Message
+import msgspec
+from msgspec.structs import replace
+
+from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Message
 from tenterhook.store import rows
-from tenterhook.store.base import ANY_MESSAGE, AttemptFilter, Cursor, DeliveryFilter, Found, MessageFilter
+from tenterhook.store.base import (
+    ANY_MESSAGE,
+    ApplicationFilter,
+    AttemptFilter,
+    Cursor,
+    DeliveryFilter,
+    Found,
+    MessageFilter,
+)
 from tenterhook.store.history import attempts_of
 from tenterhook.store.lists import Where, page, up_to, window_end
-from tenterhook.store.sql import Verb, listed
+from tenterhook.store.sql import Row, Verb, listed, select
+from tenterhook.vault import Vault
 
 WINDOW = 4_000
 
 _MESSAGE_WIDTH = rows.MESSAGE.count(",") + 1
+
+
+def search_applications(vault: Vault, cursor: Cursor, wanted: ApplicationFilter) -> Verb[Found[Application]]:
+    others: list[Where] = [("a.id <> ?", (OPERATIONAL,))]
+    end = yield from window_end("application AS a", others, "a.id", cursor, "app_", WINDOW)
+    where = [*others, *_applications(wanted), *up_to("a.id", cursor, end)]
+    if wanted.only_at is None:
+        found = yield from page(_APPLICATION, where, "a.id", cursor)
+    else:
+        # URLs are sealed: of all that fit otherwise, the endpoints are looked at
+        found = yield from page(_APPLICATION, where, "a.id", replace(cursor, limit=WINDOW))
+        found = yield from _not_only_at(vault, wanted.only_at, found)
+        found = found[-cursor.limit :] if cursor.backward else found[: cursor.limit]
+    items = [msgspec.json.decode(document, type=Application) for _, document in found]
+    return Found(items, None if len(items) == cursor.limit else end)
+
+
+_APPLICATION = "a.id, a.document FROM application AS a"
+
+
+def _applications(wanted: ApplicationFilter) -> list[Where]:
+    mine = "SELECT 1 FROM endpoint AS e WHERE e.app = a.id"
+    where: list[Where] = []
+    if wanted.some:
+        where.append((f"EXISTS ({mine})", ()))
+    if wanted.enabled:
+        where.append((f"(EXISTS ({mine} AND e.disabled = 0) OR NOT EXISTS ({mine}))", ()))
+    return where
+
+
+def _not_only_at(vault: Vault, place: str, apps: list[Row]) -> Verb[list[Row]]:
+    text = f"SELECT {rows.ENDPOINT} FROM endpoint WHERE app IN ({listed(len(apps))})"
+    at = dict[str, set[bool]]()
+    for row in (yield from select(text, *[app for app, _ in apps])):
+        endpoint = rows.endpoint(row, vault)
+        at.setdefault(endpoint.app, set()).add(endpoint.url.startswith(place))
+    return [row for row in apps if at.get(row[0]) != {True}]
 
 
 def search_messages(app: str, cursor: Cursor, wanted: MessageFilter) -> Verb[Found[Message]]:

@@ -24,6 +24,7 @@ from tenterhook.store.base import (
     NOTHING_KNOWN,
     Accept,
     Advanced,
+    ApplicationFilter,
     AttemptFilter,
     Cursor,
     Cutoff,
@@ -108,6 +109,9 @@ class SharedVerbs:
 
     async def list_applications(self, cursor: Cursor) -> list[Application]:
         return await self._read(objects.list_applications, cursor)
+
+    async def search_applications(self, cursor: Cursor, wanted: ApplicationFilter) -> Found[Application]:
+        return await self._read(search.search_applications, self._vault, cursor, wanted)
 
     async def create_event_type(self, event_type: EventType, remember: Remember | None = None) -> None:
         await self._write(objects.create_event_type, event_type, remember)

@@ -39,6 +39,12 @@ async def listing(sdk: Sdk) -> None:
     rest = ApplicationListOptions(limit=1, order=Ordering.DESCENDING, iterator=page.iterator)
     page = await sdk.application.list(rest)
     assert ([app.id for app in page.data], page.done) == ([first], True)
+    for left_out in (
+        ApplicationListOptions(exclude_apps_with_no_endpoints=True),
+        ApplicationListOptions(exclude_apps_with_no_endpoints=True, exclude_apps_with_disabled_endpoints=True),
+        ApplicationListOptions(exclude_apps_with_no_endpoints=True, exclude_apps_with_svix_play_endpoints=True),
+    ):
+        assert [app.id for app in (await sdk.application.list(left_out)).data] == [second]
 
 
 @exercises("application.patch")
