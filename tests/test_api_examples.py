@@ -92,7 +92,7 @@ async def test_it_goes_through_an_open_breaker(server: Server) -> None:
     for n in range(1, 9):
         await server.message("acme")
         await server.watch.settled(n)
-    assert server.node.worker._lanes[endpoint].health.open_until is not None
+    assert server.node.worker.lanes[endpoint].health.open_until is not None
     assert (await send(server, "hook")).status == 202
     assert (await server.watch.settled(9))[-1].outcome == OK
 

@@ -27,7 +27,8 @@ LAYERS: list[list[str]] = [
     # seams: protocols, and what talks to the machine and knows none of our objects
     ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server"],
     [
-        "engine.agenda", "engine.committer", "engine.lane", "engine.retention", "engine.tasks", "engine.upkeep",
+        "engine.agenda", "engine.claiming", "engine.committer", "engine.endpoints", "engine.errands", "engine.lane",
+        "engine.pending", "engine.retention", "engine.sending", "engine.settling", "engine.tasks", "engine.upkeep",
         "engine.worker", "catalog", "operational",
     ],
     ["hub", "registry", "apply"],

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from tenterhook.clock import HOUR, MILLISECOND
-from tenterhook.engine import worker as module
+from tenterhook.engine import pending
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.upkeep import Upkeep
 from tenterhook.engine.worker import Worker
@@ -135,7 +135,7 @@ async def test_what_the_worker_does_not_know_of_is_found(engine: Engine) -> None
 async def test_idle_endpoints_are_forgotten_once_there_are_many(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_IDLE_LANES", 3)
+    monkeypatch.setattr(pending, "_IDLE_LANES", 3)
     endpoints = [new_endpoint(engine.app) for _ in range(5)]
     message = new_message(engine.app)
     for one in endpoints:

@@ -303,7 +303,7 @@ def test_an_outage_longer_than_the_lease_loses_no_outcome() -> None:
 
 def test_an_idle_worker_sleeps() -> None:
     world = play([endpoint()], [[NO, QUICK]], [(0, "publish")], retry_schedule=(HOUR,))
-    assert sum(node.worker.rounds for node in world.nodes) <= 5
+    assert sum(node.worker.rests for node in world.nodes) <= 5
     assert world.written.empty_claims == 0
 
 

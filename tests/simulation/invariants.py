@@ -250,7 +250,7 @@ def _rest_is_quiet(world: World) -> Iterator[str]:
     happened = len(world.ledger.trace) + world.written.commits + world.written.failures
     passed = max(1, (world.clock.now() - START) // world.scenario.upkeep + 1)
     for name, count, most in (
-        ("rounds", sum(node.worker.rounds for node in world.nodes), 20 + 3 * happened),
+        ("rounds", sum(node.worker.rests for node in world.nodes), 20 + 3 * happened),
         ("empty claims", world.written.empty_claims, 20 + happened // 2 + passed * len(world.scenario.endpoints)),
     ):
         if count > most:

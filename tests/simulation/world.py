@@ -55,16 +55,6 @@ _GRACE = 2 * SECOND
 ENDED = (State.DELIVERED, State.FAILED, State.CANCELLED)
 
 
-class CountingWorker(Worker):
-    """A worker that counts how often its runner went to sleep."""
-
-    rounds = 0
-
-    def next_wakeup(self) -> int | None:
-        self.rounds += 1
-        return super().next_wakeup()
-
-
 class Notes(Instrument):
     """Notes what one process says of its work, while it lives."""
 
@@ -99,7 +89,7 @@ class Node:
             lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
             lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), world.clock, self.ids, notes,
         )  # fmt: skip
-        self.worker = CountingWorker(
+        self.worker = Worker(
             self.line, self.committer, lambda _: self.network, world.clock, self.ids, Random(rng.getrandbits(60)), notes,
             s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled, notices=self.notices,
         )  # fmt: skip

@@ -1,0 +1,167 @@
+"""Claims what is due, in pages, when its endpoint has room: retries, what did not fit into memory, what others left."""
+
+import asyncio
+import logging
+
+from tenterhook.clock import MILLISECOND, SECOND, Clock, until
+from tenterhook.engine.committer import Committer
+from tenterhook.engine.endpoints import Endpoints, is_outdated
+from tenterhook.engine.errands import Errands
+from tenterhook.engine.lane import PACED_SECONDS, Lane
+from tenterhook.engine.pending import Pending
+from tenterhook.engine.sending import Sending
+from tenterhook.engine.settle import expired_lease
+from tenterhook.engine.settling import Settling
+from tenterhook.model import Health, Policy
+from tenterhook.store.base import Claim, Page, Store
+
+log = logging.getLogger(__name__)
+
+LANES_PER_ROUND = 64
+_DUES_PER_PAGE = 1_000
+
+Asked = tuple[Lane, Health, Claim]
+"""A claim for a lane, with the health record that was known when it was made."""
+
+
+class Claiming:
+    """Rounds, each for those whose time has come; between them it sleeps until something can be done; `rests` counts that."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        pending: Pending,
+        endpoints: Endpoints,
+        settling: Settling,
+        sending: Sending,
+        errands: Errands,
+        clock: Clock,
+        policy: Policy,
+    ) -> None:
+        self._store, self._committer, self._pending, self._endpoints = store, committer, pending, endpoints
+        self._settling, self._sending, self._errands = settling, sending, errands
+        self._clock, self._policy = clock, policy
+        self._runner: asyncio.Task[None] | None = None
+        self.rests = 0
+
+    def start(self) -> None:
+        self._runner = asyncio.create_task(self._run(), name="worker")
+
+    async def stop(self) -> None:
+        """Begin no more rounds, once `sending` is stopping."""
+        self._pending.agenda.wake.set()
+        if self._runner is not None:
+            await self._runner
+
+    @property
+    def alive(self) -> bool:
+        return self._runner is not None and not self._runner.done()
+
+    async def refresh(self) -> None:
+        """Ask the database which endpoints have something pending."""
+        after: str | None = None
+        while True:
+            page = await self._store.next_dues(after, _DUES_PER_PAGE)
+            for found in page:
+                lane = self._pending.lanes.get(found.endpoint)
+                if lane is not None and lane.endpoint.updated_at != found.changed_at:
+                    await self._endpoints.load(found.endpoint)
+                self._pending.note_due(found.endpoint, found.due_at)
+                self._pending.schedule(found.endpoint)
+            if len(page) < _DUES_PER_PAGE:
+                return
+            after = page[-1].endpoint
+
+    async def _run(self) -> None:
+        while not self._sending.stopping:
+            try:
+                await self._round()
+            except Exception:
+                # a defect that one endpoint brings out must not end the deliveries of all
+                log.exception("a round of the worker failed; it goes on")
+                await until(asyncio.Event(), SECOND)
+
+    async def _round(self) -> None:
+        agenda = self._pending.agenda
+        agenda.wake.clear()
+        claims = await self._ready(self._clock.now())
+        if claims:
+            await self._claim(claims)
+            return
+        self.rests += 1
+        wakeup = agenda.next_wakeup()
+        await until(agenda.wake, None if wakeup is None else max(0, wakeup - self._clock.now()) + MILLISECOND)
+
+    async def _ready(self, now: int) -> list[Asked]:
+        """Take what has come up from the heap: start what only waited for time, and say what to claim."""
+        claims: list[Asked] = []
+        asked = 0
+        pending, memory = self._pending, self._pending.memory
+        while len(claims) < LANES_PER_ROUND and (endpoint := pending.agenda.pop(now)) is not None:
+            lane = pending.lanes.get(endpoint) or await self._endpoints.load(endpoint)
+            if lane is None:
+                continue
+            self._sending.pump(lane)
+            due = pending.due.get(endpoint)
+            if due is None:
+                continue
+            if max(due, lane.health.open_until or 0) > now:
+                pending.schedule(endpoint)
+                continue
+            room = lane.room(now)
+            limit = min(room, memory.room - asked)
+            if room > 0 and (limit <= 0 or memory.full):
+                pending.crowded[endpoint] = None
+            elif room > 0:
+                lane.claiming = True
+                asked += limit
+                claims.append((lane, lane.health, self._claim_for(lane, limit, due, now)))
+        if not claims:
+            # those whose turn it was may have had nothing to claim
+            pending.feed_crowded()
+        return claims
+
+    def _claim_for(self, lane: Lane, limit: int, due: int, now: int) -> Claim:
+        return Claim(
+            lane.endpoint.id,
+            limit,
+            now,
+            self._pending.new_lease(),
+            now + self._policy.lease,
+            lane.endpoint.rate_limit,
+            now + PACED_SECONDS * SECOND,
+            min(due, lane.floor),
+        )
+
+    async def _claim(self, claims: list[Asked]) -> None:
+        pages = await asyncio.gather(*(self._committer.claim(claim) for _, _, claim in claims), return_exceptions=True)
+        for (lane, known, claim), page in zip(claims, pages, strict=True):
+            lane.claiming = False
+            if isinstance(page, BaseException):
+                self._pending.agenda.push(self._clock.now() + SECOND, claim.endpoint)
+                continue
+            if page.health is not None and lane.health is known:
+                lane.health = page.health
+            if is_outdated(lane, page.claimed):
+                await self._endpoints.load(claim.endpoint)
+            self._take(lane, claim, page)
+
+    def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
+        lane.searched(claim.now, page.oldest)
+        if page.next_due is None:
+            self._pending.due.pop(claim.endpoint, None)
+        else:
+            self._pending.due[claim.endpoint] = page.next_due
+        for claimed in page.claimed:
+            self._pending.memory.hold(claimed.message)
+            if is_outdated(lane, [claimed]):
+                self._settling.release_soon(claimed)  # it could not be loaded, or is gone
+            elif claimed.expired:
+                self._errands.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
+            elif claimed.delivery.expires_at <= claim.now:
+                self._errands.spawn(self._sending.lapse(claimed, claim.now))
+            else:
+                lane.queue.append(claimed)
+        self._sending.pump(lane)
+        self._pending.schedule(claim.endpoint)

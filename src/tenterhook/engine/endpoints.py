@@ -1,0 +1,107 @@
+"""What a worker knows of endpoints: their configuration and health, as they come to know, change and go."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from tenterhook.clock import SECOND, Clock
+from tenterhook.engine.lane import Lane
+from tenterhook.engine.pending import Pending
+from tenterhook.engine.settling import Settling
+from tenterhook.errors import StoreUnavailable, TenterhookError
+from tenterhook.model import Endpoint, Health, Policy
+from tenterhook.store.base import Claimed, Store
+
+log = logging.getLogger(__name__)
+
+_UNREADABLE = 30 * SECOND
+
+
+class Endpoints:
+    """Keeps the lanes of `pending`. `disabled` is called with an endpoint that a verdict has switched off."""
+
+    def __init__(
+        self,
+        store: Store,
+        pending: Pending,
+        settling: Settling,
+        clock: Clock,
+        policy: Policy,
+        disabled: Callable[[Endpoint], None],
+    ) -> None:
+        self._store, self._pending, self._settling = store, pending, settling
+        self._clock, self._policy, self._disabled = clock, policy, disabled
+
+    def adopt(self, endpoint: Endpoint, health: Health) -> None:
+        """Know an endpoint, or that it has changed; its health is taken only for one not known yet."""
+        if not self._pending.active:
+            return
+        lane = self._pending.lanes.get(endpoint.id)
+        if lane is None:
+            self._pending.lanes[endpoint.id] = Lane(endpoint, health, self._policy, self._store.shared)
+            return
+        was_disabled = lane.endpoint.disabled
+        lane.configure(endpoint)
+        if was_disabled and not endpoint.disabled:
+            lane.health = Health()
+        if endpoint.disabled:
+            self._settling.release_queue(lane)
+        self._pending.schedule(endpoint.id)
+
+    def dismiss(self, endpoint: str) -> None:
+        """Forget a deleted endpoint."""
+        lane = self._pending.lanes.pop(endpoint, None)
+        self._pending.due.pop(endpoint, None)
+        if lane is not None:
+            lane.configure(replace(lane.endpoint, disabled=True))
+            self._settling.release_queue(lane)
+
+    async def load(self, endpoint: str) -> Lane | None:
+        """Know it as it is stored, so that there is a lane; None if that cannot be, or not now."""
+        try:
+            found = await self._store.load_endpoint(endpoint)
+            if found is None:
+                # planned by a node that did not know yet: nobody will ever want these
+                self.dismiss(endpoint)
+                await self._store.abandon(endpoint)
+                return None
+        except StoreUnavailable:
+            self._pending.agenda.push(self._clock.now() + SECOND, endpoint)
+            return None
+        except TenterhookError as error:
+            log.error("endpoint %s cannot be read, its deliveries wait: %s", endpoint, error)
+            self._pending.agenda.push(self._clock.now() + _UNREADABLE, endpoint)
+            return None
+        self.adopt(*found)
+        return self._pending.lanes[endpoint]
+
+    async def update(self, endpoint: str) -> Lane | None:
+        """Another node has changed one that is known here, or what is known of its health. Raises StoreUnavailable."""
+        lane = self._pending.lanes.get(endpoint)
+        if lane is None:
+            return None
+        known = lane.health
+        found = await self._store.load_endpoint(endpoint)
+        if found is None:
+            self.dismiss(endpoint)
+            return None
+        self.adopt(*found)
+        if lane.health is known:
+            lane.health = found[1]
+        return lane
+
+    def switch_off(self, lane: Lane, reason: str) -> None:
+        """A verdict says that it gets nothing more."""
+        lane.configure(replace(lane.endpoint, disabled=True, disabled_reason=reason))
+        self._settling.release_queue(lane)
+        self._disabled(lane.endpoint)
+
+    def left_on(self, lane: Lane) -> None:
+        """A verdict has come too late to count, and the lane has been updated since."""
+        self._disabled(lane.endpoint)
+
+
+def is_outdated(lane: Lane, claimed: Iterable[Claimed]) -> bool:
+    """Whether another node has changed the endpoint since it was loaded."""
+    return any(one.changed_at not in (None, lane.endpoint.updated_at) for one in claimed)

@@ -1,0 +1,82 @@
+"""What waits to be sent: where and when the database has something, when to look at which lane, how much is in memory."""
+
+from msgspec.structs import replace
+
+from tenterhook.clock import Clock
+from tenterhook.engine.agenda import Agenda, Memory
+from tenterhook.engine.lane import Lane
+from tenterhook.model import Message
+
+TURNS_PER_END = 4
+"""How many of those that found no room get a turn when something ends."""
+_IDLE_LANES = 10_000
+
+
+class Pending:
+    """The lanes of one node, by endpoint, and what is known of the work for them.
+
+    `due` says when the database next has something for an endpoint. `active` is whether this node sends at all.
+    Deadlines and wake-ups go through `agenda`: entries are hints, checked when they come up.
+    """
+
+    def __init__(self, clock: Clock, memory: Memory, lease: int, active: bool) -> None:
+        self._clock = clock
+        self.memory = memory
+        self.active = active
+        self.lanes: dict[str, Lane] = {}
+        self.due: dict[str, int] = {}
+        self.agenda = Agenda()
+        self.crowded: dict[str, None] = {}  # have work in the database and no memory
+        self._lease = lease
+
+    def new_lease(self) -> int:
+        """A number that no other lease of this process has."""
+        self._lease = (self._lease + 1) & 0x3FFF_FFFF_FFFF_FFFF or 1
+        return self._lease
+
+    def note_due(self, endpoint: str, due_at: int) -> None:
+        """The database has something for the endpoint at `due_at`."""
+        if not self.active:
+            return
+        known = self.due.get(endpoint)
+        if known is None or due_at < known:
+            self.due[endpoint] = due_at
+            self.schedule(endpoint)
+
+    def schedule(self, endpoint: str) -> None:
+        """Look at the endpoint again when its next claim can act: not while it is full, not before its breaker allows."""
+        due = self.due.get(endpoint)
+        if due is None:
+            return
+        lane = self.lanes.get(endpoint)
+        if lane is not None:
+            if lane.endpoint.disabled or lane.claiming:
+                return
+            due = max(due, lane.health.open_until or 0)
+        self.agenda.push(due, endpoint)
+
+    def probe_now(self, endpoint: str) -> None:
+        """Somebody asks for an attempt by hand: an open breaker lets one through."""
+        lane = self.lanes.get(endpoint)
+        if lane is not None and lane.health.open_until is not None:
+            lane.health = replace(lane.health, open_until=None)
+        self.schedule(endpoint)
+
+    def let_go(self, message: Message) -> None:
+        """A delivery of this message is not in memory any more."""
+        self.memory.let_go(message)
+        if self.crowded:
+            self.feed_crowded()
+
+    def feed_crowded(self) -> None:
+        """There is room in memory: those that found none take turns."""
+        for _ in range(0 if self.memory.full else min(TURNS_PER_END, len(self.crowded))):
+            endpoint = next(iter(self.crowded))
+            del self.crowded[endpoint]
+            self.agenda.push(self._clock.now(), endpoint)
+
+    def forget_idle(self) -> None:
+        """Keep the number of known endpoints bounded."""
+        if len(self.lanes) > _IDLE_LANES:
+            for endpoint in [key for key, lane in self.lanes.items() if lane.idle and key not in self.due]:
+                del self.lanes[endpoint]
