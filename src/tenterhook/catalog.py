@@ -47,10 +47,15 @@ class Entry:
 
 
 class Catalog:
-    """`adopt` is told every endpoint that is new or has changed, with its health."""
+    """`adopt` is told every endpoint that is new or has changed, with its health; `throttle` the rate of each application."""
 
-    def __init__(self, store: Store, adopt: Callable[[Endpoint, Health], None]) -> None:
-        self._store, self._adopt = store, adopt
+    def __init__(
+        self,
+        store: Store,
+        adopt: Callable[[Endpoint, Health], None],
+        throttle: Callable[[str, int | None], None],
+    ) -> None:
+        self._store, self._adopt, self._throttle = store, adopt, throttle
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._ids: dict[str, str] = {}  # uid → id
         self._owners: OrderedDict[str, str] = OrderedDict()  # token of a source → application
@@ -83,6 +88,7 @@ class Catalog:
             if changed.isdisjoint((loaded.application.id, _ALL)):
                 break  # it was not changed while we were reading
         application = loaded.application
+        self._throttle(application.id, application.rate_limit)
         for endpoint, health in loaded.endpoints:
             self._adopt(endpoint, health)
         endpoints = {one: known[one] for one in loaded.unchanged} | {one.id: one for one, _ in loaded.endpoints}

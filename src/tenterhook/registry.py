@@ -77,6 +77,7 @@ class Registry:
         finally:
             # also when it has changed: this node may know it as it was
             self._catalog.forget_application(app.id)
+        self._worker.throttle(app.id, changed.rate_limit)
         return changed
 
     def _check_retention(self, app: Application) -> None:
@@ -95,6 +96,7 @@ class Registry:
         self._catalog.forget_application(app.id)
         for endpoint, _ in endpoints:
             self._worker.dismiss(endpoint.id)
+        self._worker.throttle(app.id, None)
 
     # event types
 

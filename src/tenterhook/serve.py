@@ -100,7 +100,7 @@ class Node:
         self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
         self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept, notices=self.notices)
         self.sweeper = Sweeper(store, self.clock, instrument, settings.retention())
-        self.catalog = Catalog(store, self.worker.adopt)
+        self.catalog = Catalog(store, self.worker.adopt, self.worker.throttle)
         limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
             store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
@@ -155,6 +155,7 @@ class Node:
         match hint.topic:
             case "application":
                 self.catalog.forget_application(hint.about)
+                self._follow(self.worker.hear_of_application(hint.about))
             case "event_type":
                 self.catalog.forget_event_type(hint.about)
             case "token":

@@ -49,6 +49,8 @@ class Written:
 class Line:
     """Every verb of the store, with faults. Once `dead`, a call never returns and nothing more is done."""
 
+    shared = False
+
     def __init__(self, store: SqliteStore, faults: Faults, rng: Random, clock: Clock, written: Written) -> None:
         self._store, self._faults, self._rng, self._clock = store, faults, rng, clock
         self._written = written

@@ -245,6 +245,20 @@ def _rates_are_kept(world: World) -> Iterator[str]:
                     yield f"{endpoint.id}: {rate + 1} starts within {last - first} µs by process {process}"
 
 
+def _throttles_are_kept(world: World) -> Iterator[str]:
+    """The same for all endpoints of an application together, between the changes of its rate."""
+    starts: dict[int, list[int]] = defaultdict(list)
+    for send in world.ledger.sends:
+        starts[send.process].append(send.started)
+    ends = [begin for begin, _ in world.rates[1:]] + [world.clock.now() + 1]
+    for (begin, rate), end in zip(world.rates, ends, strict=True):
+        for process, times in starts.items() if rate is not None else ():
+            inside = [at for at in times if begin <= at < end]
+            for first, last in zip(inside, inside[rate:]):
+                if last - first < rate * (SECOND // rate) - _PACE_TOLERANCE:
+                    yield f"the application: {rate + 1} starts within {last - first} µs by process {process}"
+
+
 def _rest_is_quiet(world: World) -> Iterator[str]:
     """The worker wakes up for reasons: its rounds are bounded by what happened."""
     happened = len(world.ledger.trace) + world.written.commits + world.written.failures
@@ -284,5 +298,6 @@ CHECKS = (
     _lines_keep_their_order,
     _concurrency_is_kept,
     _rates_are_kept,
+    _throttles_are_kept,
     _rest_is_quiet,
 )

@@ -25,7 +25,8 @@ class Step:
 
 @dataclass
 class Scenario:
-    """Everything that a run depends on. `told` says whether an operational webhook hears of everything."""
+    """Everything that a run depends on. `told` says whether an operational webhook hears of everything; `throttle` is the
+    rate of the application."""
 
     seed: int
     policy: Policy
@@ -37,6 +38,7 @@ class Scenario:
     memory_deliveries: int = 10_000
     upkeep: int = MINUTE
     told: bool = False
+    throttle: int | None = None
 
 
 def _policy(rng: Random) -> Policy:
@@ -120,6 +122,18 @@ def _deaths(rng: Random, end: int) -> list[Step]:
     ]
 
 
+def _throttling(rng: Random, end: int) -> tuple[int | None, list[Step]]:
+    """The rate of the application, and who changes it in the middle."""
+    if rng.random() < 0.6:
+        return None, []
+    rates = [None, 1, 2, 5, 20, 300]
+    changes = [
+        Step(START + rng.randint(0, end), "throttle", str(rng.choice(rates) or ""))
+        for _ in range(rng.choice([0, 0, 1, 3]))
+    ]
+    return rng.choice(rates), changes
+
+
 def scenario(seed: int) -> Scenario:
     """The scenario of a seed; most are small, one in twenty is not."""
     rng = Random(seed)
@@ -131,6 +145,8 @@ def scenario(seed: int) -> Scenario:
     script = _publishing(rng, end, rng.randint(30, 150) if large else rng.randint(1, 12), keys)
     faults = _faults(rng, end)
     script += _interference(rng, end, endpoints) + _deaths(rng, end)
+    throttle, changes = _throttling(Random(f"{seed}/throttle"), end)
+    script += changes
     return Scenario(
         seed=seed,
         policy=policy,
@@ -141,6 +157,7 @@ def scenario(seed: int) -> Scenario:
         recovers=rng.random() < 0.6,
         memory_deliveries=rng.choice([10_000, 10_000, 10_000, 5, 2, 0]),
         told=rng.random() < 0.5,
+        throttle=throttle,
     )
 
 

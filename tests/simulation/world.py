@@ -94,7 +94,7 @@ class Node:
             s.policy, memory_deliveries=s.memory_deliveries, disabled=self._disabled, notices=self.notices,
         )  # fmt: skip
         self.upkeep = Upkeep(self.line, self.worker, world.clock, notes, interval=s.upkeep, notices=self.notices)
-        self.catalog = Catalog(self.line, self.worker.adopt)
+        self.catalog = Catalog(self.line, self.worker.adopt, self.worker.throttle)
         self.runner = TaskRunner(
             self.line,
             world.clock,
@@ -160,6 +160,7 @@ class World:
     touched: dict[tuple[str, str], list[tuple[int, int]]] = field(default_factory=dict)
     manual: dict[tuple[str, str], int] = field(default_factory=dict)
     replayed: dict[tuple[str, str], int] = field(default_factory=dict)
+    rates: list[tuple[int, int | None]] = field(default_factory=list)
     ever_disabled: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     last_begin: int = START
@@ -301,6 +302,15 @@ class World:
         node.catalog.forget_application(APP)
         node.worker.adopt(changed, Health())
 
+    async def throttle(self, node: Node, step: Step) -> None:
+        app = await node.line.get_application(APP)
+        rate = int(step.target) if step.target else None
+        self.rates.append((self.clock.now(), None))  # until it is known what became of this, there may be none
+        await node.line.save_application(replace(app, rate_limit=rate, updated_at=self.clock.now()))
+        node.catalog.forget_application(APP)
+        node.worker.throttle(APP, rate)
+        self.rates.append((self.clock.now(), rate))
+
     async def delete(self, node: Node, step: Step) -> None:
         self.deleted.add(step.target)
         try:
@@ -322,6 +332,10 @@ class World:
     async def run(self) -> None:
         for endpoint in self.scenario.endpoints:
             await self.store.create_endpoint(APP, endpoint)
+        self.rates.append((START, self.scenario.throttle))
+        app = await self.store.get_application(APP)
+        assert app is not None
+        await self.store.save_application(replace(app, rate_limit=self.scenario.throttle))
         if self.scenario.told:
             ears = Endpoint(
                 id="ep_told", app=OPERATIONAL, url="https://told.example/", created_at=START, updated_at=START

@@ -7,11 +7,12 @@ from tenterhook.clock import MILLISECOND, SECOND, Clock, until
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.endpoints import Endpoints, is_outdated
 from tenterhook.engine.errands import Errands
-from tenterhook.engine.lane import PACED_SECONDS, Lane
+from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.sending import Sending
 from tenterhook.engine.settle import expired_lease
 from tenterhook.engine.settling import Settling
+from tenterhook.engine.throttle import PACED_SECONDS, Throttle
 from tenterhook.model import Health, Policy
 from tenterhook.store.base import Claim, Page, Store
 
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 LANES_PER_ROUND = 64
 _DUES_PER_PAGE = 1_000
 
-Asked = tuple[Lane, Health, Claim]
-"""A claim for a lane, with the health record that was known when it was made."""
+Asked = tuple[Lane, Health, Throttle | None, Claim]
+"""A claim for a lane, with the health record that was known when it was made, and the throttle that it counts for."""
 
 
 class Claiming:
@@ -103,27 +104,36 @@ class Claiming:
             if lane is None:
                 continue
             self._sending.pump(lane)
-            due = pending.due.get(endpoint)
-            if due is None:
-                continue
-            if max(due, lane.health.open_until or 0) > now:
-                pending.schedule(endpoint)
-                continue
-            room = lane.room(now)
+            room = self._room(lane, now)
             limit = min(room, memory.room - asked)
             if room > 0 and (limit <= 0 or memory.full):
                 pending.crowded[endpoint] = None
             elif room > 0:
-                lane.claiming = True
                 asked += limit
-                claims.append((lane, lane.health, self._claim_for(lane, limit, due, now)))
+                claims.append(self._ask(lane, limit, now))
+            if lane.throttle is not None:
+                pending.move_on(lane.throttle)
         if not claims:
             # those whose turn it was may have had nothing to claim
             pending.feed_crowded()
         return claims
 
-    def _claim_for(self, lane: Lane, limit: int, due: int, now: int) -> Claim:
-        return Claim(
+    def _room(self, lane: Lane, now: int) -> int:
+        """How many deliveries a claim should bring now, for what is due in the database."""
+        room = 0
+        due = self._pending.due.get(lane.endpoint.id)
+        if due is not None:
+            if max(due, lane.health.open_until or 0) > now:
+                self._pending.schedule(lane.endpoint.id)
+            else:
+                room = lane.room(now)
+        return room if lane.throttle is None else _in_turn(lane, lane.throttle, room, now)
+
+    def _ask(self, lane: Lane, limit: int, now: int) -> Asked:
+        lane.claiming = True
+        if lane.throttle is not None:
+            lane.throttle.asked += limit
+        claim = Claim(
             lane.endpoint.id,
             limit,
             now,
@@ -131,13 +141,16 @@ class Claiming:
             now + self._policy.lease,
             lane.endpoint.rate_limit,
             now + PACED_SECONDS * SECOND,
-            min(due, lane.floor),
+            min(self._pending.due[lane.endpoint.id], lane.floor),
         )
+        return lane, lane.health, lane.throttle, claim
 
     async def _claim(self, claims: list[Asked]) -> None:
-        pages = await asyncio.gather(*(self._committer.claim(claim) for _, _, claim in claims), return_exceptions=True)
-        for (lane, known, claim), page in zip(claims, pages, strict=True):
+        pages = await asyncio.gather(*(self._committer.claim(claim) for *_, claim in claims), return_exceptions=True)
+        for (lane, known, throttle, claim), page in zip(claims, pages, strict=True):
             lane.claiming = False
+            if throttle is not None:
+                throttle.asked -= claim.limit
             if isinstance(page, BaseException):
                 self._pending.agenda.push(self._clock.now() + SECOND, claim.endpoint)
                 continue
@@ -145,7 +158,18 @@ class Claiming:
                 lane.health = page.health
             if is_outdated(lane, page.claimed):
                 await self._endpoints.load(claim.endpoint)
+            self._learn_rate(lane, page)
             self._take(lane, claim, page)
+            if throttle is not None:
+                self._pending.move_on(throttle)
+
+    def _learn_rate(self, lane: Lane, page: Page) -> None:
+        if page.oldest is not None:
+            self._endpoints.throttle(lane.endpoint.app, page.app_rate)
+        if lane.throttle is not None:
+            lane.throttle.free_at = page.app_free_at
+            if page.app_free_at and not page.claimed:
+                lane.throttle.first_in_line(lane.endpoint.id)
 
     def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
         lane.searched(claim.now, page.oldest)
@@ -161,7 +185,21 @@ class Claiming:
                 self._errands.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
             elif claimed.delivery.expires_at <= claim.now:
                 self._errands.spawn(self._sending.lapse(claimed, claim.now))
+            elif lane.paced_together and not claimed.not_before:
+                self._settling.release_soon(claimed)  # nodes have begun to share a rate: it needs an instant of it
             else:
-                lane.queue.append(claimed)
+                lane.put(claimed)
         self._sending.pump(lane)
         self._pending.schedule(claim.endpoint)
+
+
+def _in_turn(lane: Lane, throttle: Throttle, room: int, now: int) -> int:
+    """The part of `room` that its application's rate leaves a lane; those that found nothing go first."""
+    endpoint = lane.endpoint.id
+    its_turn = now >= throttle.free_at and next(iter(throttle.hungry), endpoint) == endpoint
+    share = min(room, throttle.room(lane.held)) if its_turn else 0
+    if room and not share and not lane.held:
+        throttle.hungry.setdefault(endpoint)
+    else:
+        throttle.hungry.pop(endpoint, None)
+    return share

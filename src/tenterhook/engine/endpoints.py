@@ -9,6 +9,7 @@ from tenterhook.clock import SECOND, Clock
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.settling import Settling
+from tenterhook.engine.throttle import Throttle
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.model import Endpoint, Health, Policy
 from tenterhook.store.base import Claimed, Store
@@ -39,7 +40,7 @@ class Endpoints:
             return
         lane = self._pending.lanes.get(endpoint.id)
         if lane is None:
-            self._pending.lanes[endpoint.id] = Lane(endpoint, health, self._policy, self._store.shared)
+            self._pending.add(Lane(endpoint, health, self._policy, self._store.shared))
             return
         was_disabled = lane.endpoint.disabled
         lane.configure(endpoint)
@@ -51,11 +52,46 @@ class Endpoints:
 
     def dismiss(self, endpoint: str) -> None:
         """Forget a deleted endpoint."""
-        lane = self._pending.lanes.pop(endpoint, None)
-        self._pending.due.pop(endpoint, None)
+        lane = self._pending.remove(endpoint)
         if lane is not None:
             lane.configure(replace(lane.endpoint, disabled=True))
             self._settling.release_queue(lane)
+            self._join(lane, None)
+
+    def throttle(self, app: str, rate: int | None) -> None:
+        """Know the most attempts per second of an application, None for any number."""
+        throttles = self._pending.throttles
+        known = throttles.get(app)
+        if not self._pending.active or rate == (None if known is None else known.rate):
+            return
+        if rate is None:
+            throttles.pop(app, None)
+        elif known is None:
+            throttles[app] = Throttle(rate)
+        else:
+            known.change(rate)
+        for endpoint in self._pending.apps.get(app, ()):
+            lane = self._pending.lanes[endpoint]
+            if lane.shared:
+                self._settling.release_queue(lane)  # it waits for instants of the other rate, or has none
+            self._join(lane, throttles.get(app))
+            self._pending.agenda.push(self._clock.now(), endpoint)
+
+    def _join(self, lane: Lane, throttle: Throttle | None) -> None:
+        before = lane.throttle
+        if before is not throttle:
+            lane.join(throttle)
+        if before is not None:
+            self._pending.move_on(before)
+
+    async def update_rate(self, app: str) -> None:
+        """The application may have another one, and some of its endpoints may be known here. Raises StoreUnavailable."""
+        if app in self._pending.apps or app in self._pending.throttles:
+            await self._load_rate(app)
+
+    async def _load_rate(self, app: str) -> None:
+        found = await self._store.get_application(app)
+        self.throttle(app, None if found is None else found.rate_limit)
 
     async def load(self, endpoint: str) -> Lane | None:
         """Know it as it is stored, so that there is a lane; None if that cannot be, or not now."""
@@ -66,6 +102,8 @@ class Endpoints:
                 self.dismiss(endpoint)
                 await self._store.abandon(endpoint)
                 return None
+            if found[0].app not in self._pending.apps:
+                await self._load_rate(found[0].app)
         except StoreUnavailable:
             self._pending.agenda.push(self._clock.now() + SECOND, endpoint)
             return None

@@ -5,14 +5,12 @@ from collections import deque
 from tenterhook.clock import SECOND
 from tenterhook.engine import limits
 from tenterhook.engine.breaker import is_open, is_probing
+from tenterhook.engine.throttle import PACED_SECONDS, Throttle
 from tenterhook.model import Endpoint, Health, Outcome, Policy
 from tenterhook.store.base import Claimed
 
 LEASE_MARGIN = 2 * SECOND
 """An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""
-
-PACED_SECONDS = 5
-"""A throttled endpoint holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
 
 LATENESS = 10 * SECOND
 """How long after it is due a delivery may come into sight: its commit took so long. One that is later still is found when
@@ -24,12 +22,13 @@ class Lane:
 
     `reserved` counts deliveries that are being committed as leased; they enter `queue` when they are on the disk.
     `resume` is when to ask again after time alone stopped an attempt. `shared` tells that other nodes send to it too.
-    `floor`: nothing that is pending was due earlier, so claims need not look there.
+    `floor`: nothing that is pending was due earlier, so claims need not look there. `throttle` is the rate of its application,
+    if that has one.
     """
 
     __slots__ = (
         "cap", "claiming", "endpoint", "floor", "health", "in_flight", "next_at", "policy", "queue", "reserved",
-        "resume", "shared", "timeout", "window",
+        "resume", "shared", "throttle", "timeout", "window",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, health: Health, policy: Policy, shared: bool = False) -> None:
@@ -43,6 +42,7 @@ class Lane:
         self.floor = 0
         self.next_at = 0
         self.resume: int | None = None
+        self.throttle: Throttle | None = None
         self.window = limits.FIRST_WINDOW
         self.configure(endpoint)
 
@@ -55,6 +55,43 @@ class Lane:
         self.timeout = max(1, min(endpoint.timeout or self.policy.timeout, longest))
         self.window = min(self.window, self.cap)
 
+    def join(self, throttle: Throttle | None) -> None:
+        """From now on its attempts count for this one."""
+        if self.throttle is not None:
+            self.throttle.leave(self.endpoint.id)
+            self.throttle.hungry.pop(self.endpoint.id, None)
+            self.throttle.held -= self.held
+        self.throttle = throttle
+        if throttle is not None:
+            throttle.held += self.held
+
+    def reserve(self) -> None:
+        """A delivery is being committed as leased."""
+        self.reserved += 1
+        if self.throttle is not None:
+            self.throttle.held += 1
+
+    def unreserve(self) -> None:
+        """It is on the disk, or came to nothing."""
+        self.reserved -= 1
+        if self.throttle is not None:
+            self.throttle.held -= 1
+
+    def put(self, claimed: Claimed) -> None:
+        """It waits here to be sent."""
+        self.queue.append(claimed)
+        if self.throttle is not None:
+            self.throttle.held += 1
+
+    def take(self) -> Claimed:
+        """The first of those that wait."""
+        claimed = self.queue.popleft()
+        if self.throttle is not None:
+            self.throttle.held -= 1
+            if not self.queue:
+                self.throttle.leave(self.endpoint.id)
+        return claimed
+
     @property
     def held(self) -> int:
         """Deliveries of this lane in memory that are not in flight yet."""
@@ -63,7 +100,12 @@ class Lane:
     @property
     def paced_together(self) -> bool:
         """Whether nodes share a rate: then each delivery needs an instant from a claim."""
-        return self.shared and self.endpoint.rate_limit is not None
+        return self.shared and (self.endpoint.rate_limit is not None or self.throttle is not None)
+
+    @property
+    def takes_next(self) -> bool:
+        """Whether the next of a FIFO line may be leased with the end of the one before."""
+        return not self.paced_together and (self.throttle is None or not self.throttle.full)
 
     def admits(self, now: int) -> bool:
         """Whether a fresh delivery may be leased to memory, or should wait in the database for its turn."""
@@ -72,6 +114,8 @@ class Lane:
         if self.paced_together or (self.shared and is_probing(self.health)):
             return False  # only the database can share out what all nodes together may send
         if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * PACED_SECONDS:
+            return False
+        if self.throttle is not None and not self.throttle.admits(self.held):
             return False
         return self.held < limits.slots(self.health, self.window, now) * limits.QUEUE_PER_SLOT
 
@@ -96,6 +140,16 @@ class Lane:
 
     def may_start(self, now: int, share: int) -> bool:
         """Whether one more attempt may start at once; `resume` then says when to ask again, if time alone will help."""
+        free = self._has_slot(now, share)
+        if self.endpoint.rate_limit is None and self.throttle is None:
+            return free
+        if free:
+            return self._has_time(now)
+        if self.throttle is not None:
+            self.throttle.leave(self.endpoint.id)
+        return False
+
+    def _has_slot(self, now: int, share: int) -> bool:
         self.resume = None
         if self.endpoint.disabled:
             return False
@@ -105,14 +159,24 @@ class Lane:
         if is_open(self.health, now):
             self.resume = self.health.open_until
             return False
-        if self.in_flight >= min(limits.slots(self.health, self.window, now), share):
-            return False
-        if self.endpoint.rate_limit is None:
-            return True
-        free, self.next_at = limits.pace(self.next_at, self.endpoint.rate_limit, now)
-        if not free:
-            self.resume = self.next_at
-        return free
+        return self.in_flight < min(limits.slots(self.health, self.window, now), share)
+
+    def _has_time(self, now: int) -> bool:
+        """Whether both rates allow an attempt, which then counts for both."""
+        next_at = self.next_at
+        if self.endpoint.rate_limit is not None:
+            free, next_at = limits.pace(self.next_at, self.endpoint.rate_limit, now)
+            if not free:
+                self.resume = next_at
+                if self.throttle is not None:
+                    self.throttle.leave(self.endpoint.id)
+                return False
+        if self.throttle is not None:
+            self.resume = self.throttle.take_turn(self.endpoint.id, now)
+            if self.resume is not None:
+                return False
+        self.next_at = next_at
+        return True
 
     def ended(self, outcome: Outcome) -> None:
         """An attempt is over."""

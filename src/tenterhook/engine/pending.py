@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from tenterhook.clock import Clock
 from tenterhook.engine.agenda import Agenda, Memory
 from tenterhook.engine.lane import Lane
+from tenterhook.engine.throttle import Throttle
 from tenterhook.model import Message
 
 TURNS_PER_END = 4
@@ -15,8 +16,9 @@ _IDLE_LANES = 10_000
 class Pending:
     """The lanes of one node, by endpoint, and what is known of the work for them.
 
-    `due` says when the database next has something for an endpoint. `active` is whether this node sends at all.
-    Deadlines and wake-ups go through `agenda`: entries are hints, checked when they come up.
+    `due` says when the database next has something for an endpoint. `throttles` are the rates of applications that have one,
+    `apps` the endpoints known of each. `active` is whether this node sends at all. Deadlines and wake-ups go through `agenda`:
+    entries are hints, checked when they come up.
     """
 
     def __init__(self, clock: Clock, memory: Memory, lease: int, active: bool) -> None:
@@ -24,10 +26,30 @@ class Pending:
         self.memory = memory
         self.active = active
         self.lanes: dict[str, Lane] = {}
+        self.apps: dict[str, set[str]] = {}
+        self.throttles: dict[str, Throttle] = {}
         self.due: dict[str, int] = {}
         self.agenda = Agenda()
         self.crowded: dict[str, None] = {}  # have work in the database and no memory
         self._lease = lease
+
+    def add(self, lane: Lane) -> None:
+        """Know an endpoint."""
+        endpoint = lane.endpoint
+        self.lanes[endpoint.id] = lane
+        self.apps.setdefault(endpoint.app, set()).add(endpoint.id)
+        lane.join(self.throttles.get(endpoint.app))
+
+    def remove(self, endpoint: str) -> Lane | None:
+        """Forget an endpoint; its lane, if there was one."""
+        self.due.pop(endpoint, None)
+        lane = self.lanes.pop(endpoint, None)
+        if lane is not None:
+            known = self.apps[lane.endpoint.app]
+            known.discard(endpoint)
+            if not known:
+                del self.apps[lane.endpoint.app]
+        return lane
 
     def new_lease(self) -> int:
         """A number that no other lease of this process has."""
@@ -55,6 +77,17 @@ class Pending:
             due = max(due, lane.health.open_until or 0)
         self.agenda.push(due, endpoint)
 
+    def is_behind(self, endpoint: str, now: int) -> bool:
+        """Whether the database has something for the endpoint that is due already."""
+        due = self.due.get(endpoint)
+        return due is not None and due <= now
+
+    def move_on(self, throttle: Throttle) -> None:
+        """Something has changed for the endpoints of a throttled application: whose turn is next?"""
+        for turn in (throttle.next_turn(), throttle.next_meal()):
+            if turn is not None:
+                self.agenda.push(*turn)
+
     def probe_now(self, endpoint: str) -> None:
         """Somebody asks for an attempt by hand: an open breaker lets one through."""
         lane = self.lanes.get(endpoint)
@@ -79,4 +112,4 @@ class Pending:
         """Keep the number of known endpoints bounded."""
         if len(self.lanes) > _IDLE_LANES:
             for endpoint in [key for key, lane in self.lanes.items() if lane.idle and key not in self.due]:
-                del self.lanes[endpoint]
+                self.remove(endpoint)

@@ -49,23 +49,29 @@ class Sending:
         if lane is None or self.stopping:
             self._settling.release_soon(claimed)
             return
-        lane.queue.append(claimed)
+        if lane.paced_together and not claimed.not_before:
+            self._settling.release_soon(claimed)  # nodes have begun to share a rate: it needs an instant of it
+            return
+        lane.put(claimed)
         self.pump(lane)
 
     def pump(self, lane: Lane) -> None:
         """Start what may start."""
-        if not lane.queue:
-            return
-        now = self._clock.now()
+        if lane.queue:
+            self._start(lane, self._clock.now())
+        if lane.throttle is not None:
+            self._pending.move_on(lane.throttle)
+
+    def _start(self, lane: Lane, now: int) -> None:
         while lane.queue:
             if (lane.queue[0].delivery.due_at or 0) - now < lane.timeout + LEASE_MARGIN:
-                self._settling.release_soon(lane.queue.popleft())
+                self._settling.release_soon(lane.take())
                 continue
             share = limits.fair_share(self.in_flight, len(self._active), self._policy.global_concurrency)
             if not lane.may_start(now, share):
                 self._hold_up(lane, now)
                 return
-            claimed = lane.queue.popleft()
+            claimed = lane.take()
             lane.in_flight += 1
             self.in_flight += 1
             self._active.add(lane.endpoint.id)

@@ -95,25 +95,26 @@ class Settling:
         written = await self._write(settlement, notices)
         self._pending.let_go(claimed.message)
         if written is not None:
-            self._learn(lane, verdict, attempt, written)
+            self._learn(lane, verdict, settlement, written)
         return written
 
-    def _learn(self, lane: Lane, verdict: Settled, attempt: Attempt, written: Written) -> None:
+    def _learn(self, lane: Lane, verdict: Settled, settlement: Settlement, written: Written) -> None:
         # what other nodes have seen of the endpoint, unless we have seen more since
         if written.health is not None and lane.health is verdict.health:
             lane.health = written.health
         delivery = verdict.delivery
-        self._instrument.attempt_settled(delivery, attempt, written.kept)
+        if settlement.attempt is not None:
+            self._instrument.attempt_settled(delivery, settlement.attempt, written.kept)
         for signal in verdict.signals if written.kept else ():
             self._instrument.signalled(signal)
         if written.kept and delivery.state is State.DUE and delivery.due_at is not None:
             self._pending.note_due(delivery.endpoint, delivery.due_at)
-        elif written.kept and delivery.order_key is not None and lane.paced_together:
+        elif written.kept and delivery.order_key is not None and not settlement.next_lease:
             self._pending.note_due(delivery.endpoint, self._clock.now())
 
     def _lease_of_next(self, lane: Lane | None, delivery: Delivery) -> int:
         """For the next of a FIFO line, if this one ends; 0 leaves it to the next claim."""
-        if delivery.order_key is None or (lane is not None and lane.paced_together):
+        if delivery.order_key is None or (lane is not None and not lane.takes_next):
             return 0
         return self._pending.new_lease()
 
@@ -134,7 +135,9 @@ class Settling:
     def release_queue(self, lane: Lane) -> None:
         """Hand back all that waits in a lane."""
         while lane.queue:
-            self.release_soon(lane.queue.popleft())
+            self.release_soon(lane.take())
+        if lane.throttle is not None:
+            self._pending.move_on(lane.throttle)
 
     async def lapse(self, claimed: Claimed, now: int) -> Written | None:
         """Its lifetime is over: it ends without another attempt. None if that can never be written."""
@@ -152,6 +155,8 @@ class Settling:
         written = await self._write(settlement, notices)
         self._pending.let_go(claimed.message)
         if written is not None and written.kept:
+            if ended.order_key is not None and not settlement.next_lease:
+                self._pending.note_due(ended.endpoint, self._clock.now())
             self._instrument.signalled(
                 Signal("message.attempt.exhausted", ended.app, ended.endpoint, ended.message, "lapsed")
             )

@@ -119,6 +119,14 @@ class Worker:
         """Forget a deleted endpoint."""
         self._endpoints.dismiss(endpoint)
 
+    def throttle(self, app: str, rate: int | None) -> None:
+        """Know the most attempts per second to all endpoints of an application, None for any number."""
+        self._endpoints.throttle(app, rate)
+
+    async def hear_of_application(self, app: str) -> None:
+        """Another node has changed an application, perhaps its rate. Raises StoreUnavailable."""
+        await self._endpoints.update_rate(app)
+
     async def hear_of(self, endpoint: str) -> None:
         """Another node has changed an endpoint, or what is known of its health. Raises StoreUnavailable."""
         await self._sending.hear_of(endpoint)
@@ -156,8 +164,10 @@ class Worker:
         lane = self._pending.lanes.get(endpoint.id) if lease else None
         start = max(now, message.deliver_at or 0)
         leased = start == now and lane is not None and self._takes_more and lane.admits(now)
+        if leased and lane is not None and lane.throttle is not None:
+            leased = not self._pending.is_behind(endpoint.id, now)
         if leased and lane is not None:
-            lane.reserved += 1
+            lane.reserve()
             self._memory.hold(message)
         return Delivery(
             message=message.id,
@@ -186,7 +196,7 @@ class Worker:
             lane = self._pending.lanes.get(delivery.endpoint)
             if delivery.state is State.LEASED:
                 if lane is not None:
-                    lane.reserved -= 1
+                    lane.unreserve()
                 if stored and delivery.endpoint not in waiting:
                     self._sending.enqueue(Claimed(delivery, message))
                 elif stored is None:
@@ -194,5 +204,7 @@ class Worker:
                     self._settling.release_soon(Claimed(delivery, message))
                 else:
                     self._pending.let_go(message)
+                    if lane is not None and lane.throttle is not None:
+                        self._pending.move_on(lane.throttle)
             elif stored and delivery.endpoint not in waiting:
                 self._pending.note_due(delivery.endpoint, delivery.due_at or 0)

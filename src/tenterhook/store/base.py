@@ -116,9 +116,9 @@ class Settlement(Struct, frozen=True):
 class Claim(Struct, frozen=True):
     """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`.
 
-    Under a `rate` (per second) each of them gets an instant before which it must not be sent, and no two nodes get the
-    same ones; no more are leased than may be sent until `paced_until`. What was due before `since` is not looked for:
-    where many have ended, their traces may still be in the way.
+    Under a `rate` (per second), or that of its application, each of them gets an instant before which it must not be sent,
+    and no two nodes get the same ones; no more are leased than may be sent until `paced_until`. What was due before `since`
+    is not looked for: where many have ended, their traces may still be in the way.
     """
 
     endpoint: str
@@ -160,13 +160,16 @@ class Page(Struct, frozen=True):
     """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending).
 
     `health` is the endpoint's record, where other nodes may have written it. `oldest` is the earliest due instant of what
-    is pending, `next_due` not before the breaker or the rate allows an attempt.
+    is pending, `next_due` not before the breaker or the rate allows an attempt. `app_rate` is the rate of the application,
+    and before `app_free_at` no claim for any of its endpoints will find something: all that it allows has been given out.
     """
 
     claimed: tuple[Claimed, ...]
     next_due: int | None
     health: Health | None = None
     oldest: int | None = None
+    app_rate: int | None = None
+    app_free_at: int = 0
 
 
 class NextDue(Struct, frozen=True):

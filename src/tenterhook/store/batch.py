@@ -293,6 +293,9 @@ _DELIVERY_WIDTH = rows.DELIVERY.count(",") + 1
 _LEASE = rows.DELIVERY.split(", ").index("lease")
 
 
+_APP_RATE = "SELECT a.rate_limit FROM endpoint AS e JOIN application AS a ON a.id = e.app WHERE e.id = ?"
+
+
 def _claim(db: sqlite3.Connection, c: Claim) -> Page:
     found = db.execute(_CLAIM, (c.endpoint, c.since, c.now, c.limit)).fetchall()
     claimed = []
@@ -309,4 +312,5 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
     next_due = db.execute(
         "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at >= ?", (c.endpoint, c.since)
     ).fetchone()[0]
-    return Page(tuple(claimed), next_due, None, next_due)
+    rate = db.execute(_APP_RATE, (c.endpoint,)).fetchone()
+    return Page(tuple(claimed), next_due, None, next_due, None if rate is None else rate[0])

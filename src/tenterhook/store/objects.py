@@ -83,16 +83,17 @@ def touch(app: str) -> Verb[None]:
 
 
 def create_application(app: Application, answer: Remember | None) -> Verb[None]:
-    row = (app.id, app.uid, 0, msgspec.json.encode(app))
-    yield from _unique("INSERT INTO application (id, uid, revision, document) VALUES (?, ?, ?, ?)", row, _APP_TAKEN)
+    row = (app.id, app.uid, 0, app.rate_limit, msgspec.json.encode(app))
+    text = "INSERT INTO application (id, uid, revision, rate_limit, document) VALUES (?, ?, ?, ?, ?)"
+    yield from _unique(text, row, _APP_TAKEN)
     yield from remember(answer)
 
 
 def save_application(app: Application, seen: int | None) -> Verb[None]:
     there = yield from select_locked("SELECT document FROM application WHERE id = ?", app.id)
     _must_be_as(seen, None if there is None else _application(there[0]).updated_at)
-    row = (app.uid, msgspec.json.encode(app), app.id)
-    yield from _unique("UPDATE application SET uid = ?, document = ? WHERE id = ?", row, _APP_TAKEN)
+    row = (app.uid, app.rate_limit, msgspec.json.encode(app), app.id)
+    yield from _unique("UPDATE application SET uid = ?, rate_limit = ?, document = ? WHERE id = ?", row, _APP_TAKEN)
     yield from touch(app.id)
 
 

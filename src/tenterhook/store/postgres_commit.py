@@ -250,7 +250,8 @@ def _page(n: int, found: dict[tuple[str, int], list[Row]]) -> Page:
     (page,) = found["page", n]
     record = found.get(("record", n))
     health = HEALTHY if record is None else Health(*record[0][3:7])
-    return Page(tuple([_claimed(row) for row in found.get(("claimed", n), ())]), page[3], health, page[4])
+    claimed = tuple([_claimed(row) for row in found.get(("claimed", n), ())])
+    return Page(claimed, page[3], health, oldest=page[4], app_rate=page[5], app_free_at=page[6] or 0)
 
 
 def _claimed(row: Row) -> Claimed:

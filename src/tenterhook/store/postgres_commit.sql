@@ -54,7 +54,7 @@ CREATE TYPE {received} AS (
     n int, id text, app text, source text, verdict text, reason text, dedup_key text, message text, received_at bigint,
     method text, path bytea, query bytea, headers bytea, body bytea
 );
--- `rate` is in attempts per second, given out until `paced_until`; NULL for no limit
+-- `rate` is in attempts per second, NULL for no limit; so is that of the application. Both are given out until `paced_until`
 CREATE TYPE {claim} AS (
     n int, endpoint text, most bigint, now bigint, lease bigint, until bigint, rate bigint, paced_until bigint,
     since bigint
@@ -416,8 +416,16 @@ DECLARE
     h health;
     room bigint;
     later bigint;      -- not before this instant another claim can find more
-    base bigint;       -- the first instant that the rate has left
+    base bigint;       -- the first instant that the rates have left
     gap bigint;
+    own_base bigint;   -- that of the endpoint
+    own_gap bigint;
+    app_base bigint;   -- that of the application
+    app_gap bigint;
+    app_free_at bigint;
+    app text;
+    app_rate bigint;
+    throttled boolean := false;
     taken bigint;
     found {claimed}[];
     claimed {claimed}[] := '{}';
@@ -425,6 +433,19 @@ DECLARE
     last text COLLATE "C";
     a answer;
 BEGIN
+    -- rates of applications are taken first, in one order: several claims share them, and those of other nodes do
+    FOR app IN
+        SELECT DISTINCT t.app FROM unnest(claims) AS v CROSS JOIN LATERAL (
+            SELECT e.app FROM endpoint AS e JOIN application AS p ON p.id = e.app
+            WHERE e.id = v.endpoint AND p.rate_limit IS NOT NULL OFFSET 0
+        ) AS t
+        ORDER BY t.app
+    LOOP
+        INSERT INTO pace AS p (endpoint, next_at) VALUES (app, 0)
+        ON CONFLICT (endpoint) DO UPDATE SET next_at = p.next_at;
+        throttled := true;
+    END LOOP;
+
     FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
         IF again THEN
             -- what an earlier commit of it may have leased
@@ -433,6 +454,10 @@ BEGIN
         END IF;
         room := c.most;
         later := 0;
+        base := NULL;
+        own_gap := 0;
+        app_rate := NULL;
+        app_free_at := NULL;
         SELECT * INTO h FROM health WHERE endpoint = c.endpoint;
         IF h.open_until > c.now THEN
             room := 0;
@@ -450,12 +475,33 @@ BEGIN
         IF c.rate IS NOT NULL THEN
             INSERT INTO pace AS p (endpoint, next_at) VALUES (c.endpoint, c.now)
             ON CONFLICT (endpoint) DO UPDATE SET next_at = greatest(p.next_at, c.now)
-            RETURNING p.next_at INTO base;
-            gap := 1000000 / c.rate;
-            room := least(room, greatest(0, (c.paced_until - base) / gap + 1));
+            RETURNING p.next_at INTO own_base;
+            own_gap := 1000000 / c.rate;
+            room := least(room, greatest(0, (c.paced_until - own_base) / own_gap + 1));
             IF room = 0 THEN
-                later := greatest(later, base - (c.paced_until - c.now) / 2);
+                later := greatest(later, own_base - (c.paced_until - c.now) / 2);
             END IF;
+            base := own_base;
+            gap := own_gap;
+        END IF;
+        IF throttled THEN
+            SELECT p.id, p.rate_limit INTO app, app_rate FROM endpoint AS e JOIN application AS p ON p.id = e.app
+            WHERE e.id = c.endpoint;
+        END IF;
+        IF app_rate IS NOT NULL THEN
+            SELECT greatest(p.next_at, c.now) INTO app_base FROM pace AS p WHERE p.endpoint = app;
+            app_gap := 1000000 / app_rate;
+            IF (c.paced_until - app_base) / app_gap + 1 <= 0 THEN
+                room := 0;
+                app_free_at := app_base - (c.paced_until - c.now) / 2;
+            ELSIF own_gap > app_gap AND own_base > greatest(c.now, app_base) THEN
+                -- what lies between would be lost to the other endpoints
+                room := 0;
+                later := greatest(later, own_base);
+            END IF;
+            base := greatest(base, app_base);
+            gap := greatest(own_gap, app_gap);
+            room := least(room, greatest(0, (c.paced_until - base) / gap + 1), CASE WHEN own_gap > app_gap THEN 1 END);
         END IF;
         taken := 0;
         IF room > 0 THEN
@@ -470,7 +516,7 @@ BEGIN
                 RETURNING d.*, f.old_lease, f.old_due
             )
             SELECT count(*), array_agg((
-                c.n, l.old_lease, CASE WHEN c.rate IS NULL THEN 0 ELSE base + gap * (l.nth - 1) END, l.message, l.endpoint,
+                c.n, l.old_lease, coalesce(base + gap * (l.nth - 1), 0), l.message, l.endpoint,
                 l.app, l.state, l.due_at, l.lease, l.attempts, l.step, l.order_key, l.trigger, l.resume_at, l.created_at,
                 l.expires_at)::{claimed} ORDER BY l.nth)
             INTO taken, found
@@ -478,12 +524,17 @@ BEGIN
             claimed := claimed || found;
         END IF;
         IF c.rate IS NOT NULL AND taken > 0 THEN
-            UPDATE pace SET next_at = base + gap * taken WHERE endpoint = c.endpoint;
+            UPDATE pace SET next_at = base + gap * (taken - 1) + own_gap WHERE endpoint = c.endpoint;
+        END IF;
+        IF app_rate IS NOT NULL AND taken > 0 THEN
+            UPDATE pace SET next_at = base + gap * (taken - 1) + app_gap WHERE endpoint = app;
         END IF;
         a := NULL;
         a.kind := 'page'; a.n := c.n;
         SELECT min(d.due_at) INTO a.j FROM delivery AS d WHERE d.endpoint = c.endpoint AND d.due_at >= c.since;
         a.i := CASE WHEN a.j IS NOT NULL THEN greatest(a.j, later) END;
+        a.k := app_rate;
+        a.l := app_free_at;
         RETURN NEXT a;
         IF h.failures IS NOT NULL THEN
             a := NULL;

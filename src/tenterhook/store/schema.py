@@ -34,8 +34,8 @@ class Migration(Struct, frozen=True):
 MIGRATIONS = [
     Migration(
         both="""
-        CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, document BLOB NOT NULL)
-            WITHOUT ROWID;
+        CREATE TABLE application (id TEXT PRIMARY KEY, uid TEXT UNIQUE, revision INTEGER NOT NULL, rate_limit INTEGER,
+            document BLOB NOT NULL) WITHOUT ROWID;
         INSERT INTO application (id, uid, revision, document) VALUES (
             'app_000000000000000000000000001', 'operational-webhooks', 0, CAST('{"id": "app_000000000000000000000000001",
             "uid": "operational-webhooks", "name": "Operational webhooks", "created_at": 0, "updated_at": 0}' AS BLOB)

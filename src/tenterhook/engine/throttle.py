@@ -1,0 +1,89 @@
+"""The rate of one application inside one worker: all its endpoints together, in turn.
+
+An endpoint takes a turn to start an attempt, and one to bring more of its work into memory. Both queues hold only those
+that nothing else keeps from it, so a slow or failing endpoint lets the others pass.
+"""
+
+from collections import OrderedDict
+
+from tenterhook.clock import SECOND
+from tenterhook.engine import limits
+
+PACED_SECONDS = 5
+"""What is throttled holds no more in memory than it may be sent in this time: leases must not run out in the queue."""
+
+
+class Throttle:
+    """`held` and `asked`: deliveries that are in memory and not in flight, or are being brought there.
+
+    `starting`: endpoints whose next attempt waits for the rate alone. `hungry`: those that have something due in the database
+    and nothing in memory, for want of room. Before `free_at` claims find nothing: other nodes have taken what there is.
+    """
+
+    __slots__ = ("asked", "free_at", "held", "hungry", "next_at", "rate", "starting")
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.next_at = 0
+        self.held = self.asked = 0
+        self.free_at = 0
+        self.starting: dict[str, None] = {}
+        self.hungry: OrderedDict[str, None] = OrderedDict()
+
+    def change(self, rate: int) -> None:
+        """Another rate, from the next attempt on."""
+        self.next_at = self.next_at - SECOND // self.rate + SECOND // rate
+        self.rate = rate
+        self.free_at = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether memory holds all that it should."""
+        return self.held + self.asked >= self.rate * PACED_SECONDS
+
+    def room(self, held: int) -> int:
+        """How many more deliveries an endpoint that holds `held` may bring into memory.
+
+        At most a second's worth for one endpoint, and half of what is free: so however many are at it, a newcomer finds
+        room. Nothing before it is a step worth a claim, as large as what is there still.
+        """
+        free = self.rate * PACED_SECONDS - self.held - self.asked
+        room = min(self.rate - held, (free - held + 1) // 2)
+        return room if room >= max(1, held) else 0
+
+    def admits(self, held: int) -> bool:
+        """Whether a fresh delivery may go to memory: not past those that wait for room."""
+        return not self.hungry and not self.full and held < self.rate
+
+    def take_turn(self, endpoint: str, now: int) -> int | None:
+        """Start an attempt: None if it may start at once, else the instant at which to ask again at the latest."""
+        first = next(iter(self.starting), endpoint)
+        if first == endpoint:
+            free, self.next_at = limits.pace(self.next_at, self.rate, now)
+            if free:
+                self.starting.pop(endpoint, None)
+                return None
+        self.starting[endpoint] = None
+        return self.next_at + (len(self.starting) - 1) * (SECOND // self.rate)
+
+    def first_in_line(self, endpoint: str) -> None:
+        """It was its turn to claim, and nothing was left."""
+        self.hungry[endpoint] = None
+        self.hungry.move_to_end(endpoint, last=False)
+
+    def leave(self, endpoint: str) -> None:
+        """It has nothing to start, or something else keeps it from that."""
+        self.starting.pop(endpoint, None)
+
+    def next_turn(self) -> tuple[int, str] | None:
+        """Who may start the next attempt, and when."""
+        for endpoint in self.starting:
+            return self.next_at, endpoint
+        return None
+
+    def next_meal(self) -> tuple[int, str] | None:
+        """Who may claim next, and from when on; None while there is no room."""
+        if not self.full:
+            for endpoint in self.hungry:
+                return self.free_at, endpoint
+        return None
