@@ -51,9 +51,10 @@ def play(
     recovers: bool = True,
     memory_deliveries: int = 10_000,
     upkeep: int = 3_600 * SECOND,
+    throttle: int | None = None,
     **policy: object,
 ) -> World:
-    """Run a scene: the script says (second, what) or (second, what, endpoint or FIFO key); upkeep is far away."""
+    """Run a scene: the script says (second, what) or (second, what, endpoint, FIFO key or rate); upkeep is far away."""
     rules = Policy(**policy)
     return run(
         Scenario(
@@ -69,6 +70,7 @@ def play(
             recovers=recovers,
             memory_deliveries=memory_deliveries,
             upkeep=upkeep,
+            throttle=throttle,
         )
     )
 
@@ -86,6 +88,11 @@ def seconds(instant: int) -> float:
 def sends(world: World, endpoint: str = "ep_0", message: Message | None = None) -> list[Send]:
     """What one receiver saw."""
     return [s for s in world.ledger.sends if s.endpoint == endpoint and (message is None or s.message == message.id)]
+
+
+def all_starts(world: World) -> list[float]:
+    """When the requests of all receivers began, in order."""
+    return sorted(seconds(send.started) for send in world.ledger.sends)
 
 
 def starts(world: World, endpoint: str = "ep_0") -> list[float]:

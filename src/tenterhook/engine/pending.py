@@ -103,7 +103,8 @@ class Pending:
 
     def feed_crowded(self) -> None:
         """There is room in memory: those that found none take turns."""
-        for _ in range(0 if self.memory.full else min(TURNS_PER_END, len(self.crowded))):
+        turns = 0 if self.memory.full else min(TURNS_PER_END, self.memory.room, len(self.crowded))
+        for _ in range(turns):
             endpoint = next(iter(self.crowded))
             del self.crowded[endpoint]
             self.agenda.push(self._clock.now(), endpoint)
