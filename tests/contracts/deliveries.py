@@ -9,9 +9,9 @@ from tenterhook.clock import MINUTE
 from tenterhook.engine.lifecycle import PENDING
 from tenterhook.ids import IdMaker, instant_of
 from tenterhook.model import Application, Delivery, Endpoint, Message, State
-from tenterhook.store.base import Accept, Cursor, DeliveryFilter, Found, MessageFilter, Store
+from tenterhook.store.base import Accept, Claim, Cursor, DeliveryFilter, Found, MessageFilter, Page, Store
 from tests.contracts.search import TYPES, fits
-from tests.contracts.store import NOW, new_delivery, new_endpoint, new_message
+from tests.contracts.store import LEASE, NOW, new_app, new_delivery, new_endpoint, new_message
 
 Owed = tuple[Message, Delivery]
 FILTERS = [
@@ -92,3 +92,20 @@ class DeliveryContract:
         every = Cursor(limit=100)
         assert await store.search_deliveries("app_other", endpoint.id, every, DeliveryFilter()) == Found([])
         assert (await store.search_deliveries(app.id, "ep_other", every, DeliveryFilter())).items == []
+
+    async def test_a_claim_tells_the_rate_of_the_application(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        for rate in (None, 7, 9, None):
+            await store.save_application(replace(app, rate_limit=rate))
+            message = new_message(app)
+            await store.commit([Accept(message, (new_delivery(message, endpoint),))])
+            (page,) = await store.commit([Claim(endpoint.id, 9, NOW, 7, NOW + LEASE, paced_until=NOW + LEASE)])
+            assert isinstance(page, Page)
+            assert (len(page.claimed), page.app_rate) == (1, rate)
+        throttled = new_app(rate_limit=3)
+        await store.create_application(throttled)
+        other = new_endpoint(throttled)
+        await store.create_endpoint(throttled.id, other)
+        pages = await store.commit([Claim(one.id, 9, NOW, 7, NOW + LEASE) for one in (endpoint, other)])
+        assert [page.app_rate for page in pages if isinstance(page, Page)] == [None, 3]

@@ -1,0 +1,180 @@
+"""Nodes send for the same application: together they keep to its rate."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tenterhook.clock import SECOND
+from tenterhook.model import Application, Endpoint
+from tenterhook.store.base import Accept, Claim, Page
+from tenterhook.store.postgres import PostgresStore
+from tenterhook.vault import Vault
+from tests import api
+from tests.contracts.store import LEASE, NOW, new_app, new_delivery, new_endpoint, new_message
+
+HORIZON = 2 * SECOND
+Pair = tuple[PostgresStore, PostgresStore]
+
+
+async def opened(url: str, worker: bool = True) -> PostgresStore:
+    return await PostgresStore.open(url, Vault([b"0" * 32]), worker=worker)
+
+
+# what claims give out
+
+
+@pytest.fixture
+async def pair(postgres_url: str) -> AsyncIterator[Pair]:
+    """The stores of two nodes."""
+    stores = await opened(postgres_url), await opened(postgres_url)
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+async def application(store: PostgresStore, rate: int | None, endpoints: int) -> tuple[Application, list[Endpoint]]:
+    app = new_app(rate_limit=rate)
+    await store.create_application(app)
+    made = [new_endpoint(app) for _ in range(endpoints)]
+    for endpoint in made:
+        await store.create_endpoint(app.id, endpoint)
+    return app, made
+
+
+async def publish(store: PostgresStore, app: Application, endpoints: list[Endpoint], count: int) -> None:
+    messages = [new_message(app) for _ in range(count)]
+    await store.commit([Accept(m, tuple(new_delivery(m, e) for e in endpoints)) for m in messages])
+
+
+def claim(endpoint: Endpoint, limit: int = 4, now: int = NOW) -> Claim:
+    return Claim(endpoint.id, limit, now, 7, now + LEASE, endpoint.rate_limit, now + HORIZON)
+
+
+async def claimed(store: PostgresStore, *claims: Claim) -> list[Page]:
+    pages = [page for page in await store.commit(claims) if isinstance(page, Page)]
+    assert len(pages) == len(claims)
+    return pages
+
+
+def instants(pages: list[Page]) -> list[int]:
+    return sorted(c.not_before for page in pages for c in page.claimed)
+
+
+async def test_endpoints_and_nodes_share_the_instants(pair: Pair) -> None:
+    app, endpoints = await application(pair[0], 10, 3)
+    free, (beside,) = await application(pair[0], None, 1)
+    await publish(pair[0], app, endpoints, 20)
+    await publish(pair[0], free, [beside], 5)
+    pages = await asyncio.gather(*(claimed(pair[n % 2], claim(endpoints[n % 3]), claim(beside, 1)) for n in range(5)))
+    assert instants([page for page, _ in pages]) == [NOW + n * SECOND // 10 for n in range(20)]
+    assert instants([page for _, page in pages]) == [0] * 5, "another application does not wait"
+    (last,) = await claimed(pair[1], claim(endpoints[0]))
+    assert [c.not_before for c in last.claimed] == [NOW + HORIZON]
+    for endpoint in endpoints:
+        (page,) = await claimed(pair[0], claim(endpoint))
+        assert (page.claimed, page.app_rate) == ((), 10)
+        assert page.app_free_at == NOW + HORIZON + SECOND // 10 - HORIZON // 2
+        assert page.next_due == NOW, "it is not the endpoint that waits"
+    later = NOW + 10 * SECOND
+    (page,) = await claimed(pair[1], claim(endpoints[1], 2, later))
+    assert [c.not_before for c in page.claimed] == [later, later + SECOND // 10]
+
+
+async def test_a_slower_endpoint_wastes_no_instants_of_the_others(pair: Pair) -> None:
+    app, (quick,) = await application(pair[0], 10, 1)
+    slow = new_endpoint(app, rate_limit=1)
+    await pair[0].create_endpoint(app.id, slow)
+    await publish(pair[0], app, [quick, slow], 20)
+    (first,) = await claimed(pair[0], claim(slow))
+    assert [c.not_before for c in first.claimed] == [NOW]
+    (again,) = await claimed(pair[1], claim(slow))
+    assert (again.claimed, again.next_due, again.app_free_at) == ((), NOW + SECOND, 0)
+    (page,) = await claimed(pair[1], claim(quick, 3))
+    assert [c.not_before for c in page.claimed] == [NOW + n * SECOND // 10 for n in (1, 2, 3)]
+    (second,) = await claimed(pair[0], claim(slow, now=NOW + SECOND))
+    assert [c.not_before for c in second.claimed] == [NOW + SECOND]
+
+
+async def test_an_endpoint_with_a_higher_rate_goes_by_that_of_the_application(pair: Pair) -> None:
+    app, _ = await application(pair[0], 2, 0)
+    endpoint = new_endpoint(app, rate_limit=100)
+    await pair[0].create_endpoint(app.id, endpoint)
+    await publish(pair[0], app, [endpoint], 20)
+    pages = await asyncio.gather(*(claimed(pair[n % 2], claim(endpoint, 2)) for n in range(4)))
+    assert instants([page for (page,) in pages]) == [NOW + n * SECOND // 2 for n in range(5)]
+
+
+async def test_batches_that_share_rates_do_not_wait_in_a_circle(pair: Pair) -> None:
+    apps = [await application(pair[0], 1_000, 3) for _ in range(3)]
+    for app, endpoints in apps:
+        await publish(pair[0], app, endpoints, 40)
+    everything = [endpoint for _, endpoints in apps for endpoint in endpoints]
+    rng = Random(3)
+
+    async def some(store: PostgresStore) -> list[Page]:
+        return await claimed(store, *(claim(e, 1) for e in rng.sample(everything, 6)))
+
+    rounds = await asyncio.gather(*(some(pair[n % 2]) for n in range(40)))
+    assert sum(len(page.claimed) for pages in rounds for page in pages) == 240
+
+
+# nodes
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_two_nodes_keep_the_rate_of_an_application(tmp_path: Path, postgres_url: str, ordered: bool) -> None:
+    rate, count, endpoints = 20, 20, 3
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(api.running(tmp_path, await opened(postgres_url))) for _ in range(2)]
+        app, other = await nodes[0].app(throttleRate=rate), await nodes[0].app()
+        for _ in range(endpoints):
+            await nodes[0].endpoint(app, ordered=ordered)
+        await nodes[0].endpoint(other)
+        await asyncio.gather(*(nodes[n % 2].message(app, orderingKey=str(n % 4)) for n in range(count)))
+        beside = await nodes[1].message(other)
+
+        def began() -> list[int]:
+            return sorted(a.started_at for node in nodes for a in node.watch.attempts if a.app == app)
+
+        async with asyncio.timeout(20):
+            while len(began()) < count * endpoints:
+                await asyncio.wait(
+                    [asyncio.ensure_future(node.watch.settled(count * endpoints + 1)) for node in nodes], timeout=0.1
+                )
+        found = began()
+        assert len(found) == count * endpoints
+        assert all(node.watch.attempts for node in nodes)
+        # a busy machine starts some of them late
+        assert min(b - a for a, b in zip(found, found[rate + 1 :])) > 0.7 * SECOND
+        assert found[-1] - found[0] >= (len(found) - rate // 4) * SECOND // rate
+        assert [a.message for node in nodes for a in node.watch.attempts if a.app == other] == [beside]
+        served = [{a.endpoint for a in node.watch.attempts if a.started_at < found[len(found) // 2]} for node in nodes]
+        assert len(set.union(*served)) >= endpoints, "none starves"
+
+
+async def test_another_node_hears_of_a_new_rate(tmp_path: Path, postgres_url: str) -> None:
+    async with (
+        api.running(tmp_path, await opened(postgres_url, worker=False), role="api") as front,
+        api.running(tmp_path, await opened(postgres_url), role="worker") as worker,
+    ):
+        app = await front.app(throttleRate=1)
+        for _ in range(2):
+            await front.endpoint(app)
+        for _ in range(30):
+            await front.message(app)
+        await worker.watch.settled(2)
+        assert len(worker.watch.attempts) < 6
+        assert (await front.patch(f"/app/{app}", {"throttleRate": 20})).status == 200
+        await worker.watch.settled(40)
+        assert (await front.patch(f"/app/{app}", {"throttleRate": None})).status == 200
+        await worker.watch.settled(60)
+        assert (await front.patch(f"/app/{app}", {"throttleRate": 1})).status == 200
+        seen = len(worker.watch.attempts)
+        for _ in range(10):
+            await front.message(app)
+        await worker.watch.settled(seen + 1)
+        assert len(worker.watch.attempts) < seen + 5
