@@ -1,5 +1,7 @@
 """The rate of an application: how its endpoints share it, alone and inside a worker."""
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -9,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenterhook import AsyncTenterhook
 from tenterhook.clock import MILLISECOND, MINUTE, SECOND
 from tenterhook.engine.throttle import PACED_SECONDS, Throttle
 from tenterhook.model import State
 from tests import api
 from tests.api import Server
+from tests.receiver import OK as ANSWER
+from tests.receiver import Peer, receiving
 from tests.simulation.invariants import broken
 from tests.simulation.play import FAILED, OK, TIMEOUT, all_starts, endpoint, play, starts
 
@@ -225,3 +230,28 @@ async def test_changing_and_removing_the_throttle_over_the_api(server: Server) -
     await server.watch.settled(20)
     assert (await server.patch(f"/app/{app}", {"throttleRate": None})).status == 200
     await server.watch.settled(60)
+
+
+async def test_receivers_see_no_more_requests_than_that(tmp_path: Path) -> None:
+    """Over real sockets; a busy machine sends some of them late."""
+    rate, endpoints, messages, instants, done = 20, 3, 20, list[float](), asyncio.Event()
+
+    async def noting(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            instants.append(time.monotonic())
+            peer.send(ANSWER)
+            if len(instants) == endpoints * messages:
+                done.set()
+
+    settings = {"allow_networks": "127.0.0.0/8", "retry_schedule": "none"}
+    async with receiving(noting) as receiver, AsyncTenterhook(f"sqlite:///{tmp_path}/t.db", **settings) as hooks:
+        await hooks.application.create("Acme", uid="acme", throttle_rate=rate)
+        for _ in range(endpoints):
+            await hooks.endpoint.create("acme", receiver.url())
+        for n in range(messages):
+            await hooks.message.create("acme", "invoice.paid", {"n": n})
+        async with asyncio.timeout(20):
+            await done.wait()
+    assert min(b - a for a, b in zip(instants, instants[rate + 1 :])) > 0.7
+    assert endpoints * messages / rate - 0.3 < instants[-1] - instants[0] < 2 * endpoints * messages / rate

@@ -107,6 +107,20 @@ async def test_the_rate_is_that_of_all_nodes(pair: tuple[Node, Node], url: str) 
         assert (count - 1) / rate - 0.2 < took < 2 * (count - 1) / rate
 
 
+async def test_an_application_has_one_rate_on_all_nodes(pair: tuple[Node, Node], url: str) -> None:
+    rate, count = 20, 20
+    async with watching() as receiver:
+        app, _ = await pair[0].app(*[{"url": receiver.url()}] * 3)
+        await pair[0].call("PATCH", f"/app/{app}", {"throttleRate": rate})
+        begun = time.monotonic()
+        await asyncio.gather(*(pair[n % 2].message(app) for n in range(count)))
+        await receiver.count(3 * count, 6 * count / rate)
+        took = receiver.instants[-1] - begun
+        windows = [b - a for a, b in zip(receiver.instants, receiver.instants[rate + 1 :])]
+        assert min(windows) > 0.7, f"{rate + 2} requests in {min(windows)} s"
+        assert (3 * count - 1) / rate - 0.2 < took < 6 * count / rate
+
+
 async def test_nodes_open_the_breaker_together_and_probe_one_at_a_time(pair: tuple[Node, Node], url: str) -> None:
     async with watching() as receiver, database(url) as db:
         receiver.answer = FAILED
