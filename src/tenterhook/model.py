@@ -63,7 +63,10 @@ class Secret(Struct, frozen=True):
 
 
 class Application(Struct, frozen=True, kw_only=True):
-    """One consumer of events: a customer, a team, a project. Retentions (µs) that are None are the server's."""
+    """One consumer of events: a customer, a team, a project.
+
+    `rate_limit` is the most attempts per second to all its endpoints together. Retentions (µs) that are None are the server's.
+    """
 
     id: str
     name: str

@@ -77,7 +77,7 @@ class Registry:
         finally:
             # also when it has changed: this node may know it as it was
             self._catalog.forget_application(app.id)
-        self._worker.throttle(app.id, changed.rate_limit)
+        await self._worker.hear_of_application(app.id)
         return changed
 
     def _check_retention(self, app: Application) -> None:

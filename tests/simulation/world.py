@@ -161,6 +161,7 @@ class World:
     manual: dict[tuple[str, str], int] = field(default_factory=dict)
     replayed: dict[tuple[str, str], int] = field(default_factory=dict)
     rates: list[tuple[int, int | None]] = field(default_factory=list)
+    throttling: int = 0
     ever_disabled: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     last_begin: int = START
@@ -303,13 +304,17 @@ class World:
         node.worker.adopt(changed, Health())
 
     async def throttle(self, node: Node, step: Step) -> None:
-        app = await node.line.get_application(APP)
         rate = int(step.target) if step.target else None
+        self.throttling += 1
         self.rates.append((self.clock.now(), None))  # until it is known what became of this, there may be none
+        app = await node.line.get_application(APP)
         await node.line.save_application(replace(app, rate_limit=rate, updated_at=self.clock.now()))
         node.catalog.forget_application(APP)
-        node.worker.throttle(APP, rate)
-        self.rates.append((self.clock.now(), rate))
+        await node.worker.hear_of_application(APP)
+        self.throttling -= 1
+        if not self.throttling:
+            stored = await self.store.get_application(APP)
+            self.rates.append((self.clock.now(), stored and stored.rate_limit))
 
     async def delete(self, node: Node, step: Step) -> None:
         self.deleted.add(step.target)

@@ -127,7 +127,17 @@ class Claiming:
                 self._pending.schedule(lane.endpoint.id)
             else:
                 room = lane.room(now)
-        return room if lane.throttle is None else _in_turn(lane, lane.throttle, room, now)
+        if lane.throttle is None:
+            return room
+        self._note_want(lane, now)
+        return _in_turn(lane, lane.throttle, room, now)
+
+    def _note_want(self, lane: Lane, now: int) -> None:
+        endpoint = lane.endpoint.id
+        if lane.throttle is not None and self._pending.is_behind(endpoint, now):
+            lane.throttle.wanting.add(endpoint)
+        elif lane.throttle is not None:
+            lane.throttle.wanting.discard(endpoint)
 
     def _ask(self, lane: Lane, limit: int, now: int) -> Asked:
         lane.claiming = True
@@ -146,6 +156,7 @@ class Claiming:
         return lane, lane.health, lane.throttle, claim
 
     async def _claim(self, claims: list[Asked]) -> None:
+        seen = self._pending.rate_changes
         pages = await asyncio.gather(*(self._committer.claim(claim) for *_, claim in claims), return_exceptions=True)
         for (lane, known, throttle, claim), page in zip(claims, pages, strict=True):
             lane.claiming = False
@@ -158,14 +169,15 @@ class Claiming:
                 lane.health = page.health
             if is_outdated(lane, page.claimed):
                 await self._endpoints.load(claim.endpoint)
-            self._learn_rate(lane, page)
+            if page.oldest is not None and seen == self._pending.rate_changes:
+                self._endpoints.throttle(lane.endpoint.app, page.app_rate)
+                seen = self._pending.rate_changes
+            self._wait_for_rate(lane, page)
             self._take(lane, claim, page)
             if throttle is not None:
                 self._pending.move_on(throttle)
 
-    def _learn_rate(self, lane: Lane, page: Page) -> None:
-        if page.oldest is not None:
-            self._endpoints.throttle(lane.endpoint.app, page.app_rate)
+    def _wait_for_rate(self, lane: Lane, page: Page) -> None:
         if lane.throttle is not None:
             lane.throttle.free_at = page.app_free_at
             if page.app_free_at and not page.claimed:
@@ -177,6 +189,7 @@ class Claiming:
             self._pending.due.pop(claim.endpoint, None)
         else:
             self._pending.due[claim.endpoint] = page.next_due
+        self._note_want(lane, claim.now)
         for claimed in page.claimed:
             self._pending.memory.hold(claimed.message)
             if is_outdated(lane, [claimed]):

@@ -64,6 +64,7 @@ class Endpoints:
         known = throttles.get(app)
         if not self._pending.active or rate == (None if known is None else known.rate):
             return
+        self._pending.rate_changes += 1
         if rate is None:
             throttles.pop(app, None)
         elif known is None:
@@ -90,7 +91,10 @@ class Endpoints:
             await self._load_rate(app)
 
     async def _load_rate(self, app: str) -> None:
-        found = await self._store.get_application(app)
+        seen = None
+        while seen != self._pending.rate_changes:  # what was read before a change may be older than that
+            seen = self._pending.rate_changes
+            found = await self._store.get_application(app)
         self.throttle(app, None if found is None else found.rate_limit)
 
     async def load(self, endpoint: str) -> Lane | None:

@@ -58,8 +58,7 @@ class Lane:
     def join(self, throttle: Throttle | None) -> None:
         """From now on its attempts count for this one."""
         if self.throttle is not None:
-            self.throttle.leave(self.endpoint.id)
-            self.throttle.hungry.pop(self.endpoint.id, None)
+            self.throttle.forget(self.endpoint.id)
             self.throttle.held -= self.held
         self.throttle = throttle
         if throttle is not None:
@@ -167,7 +166,7 @@ class Lane:
         if self.endpoint.rate_limit is not None:
             free, next_at = limits.pace(self.next_at, self.endpoint.rate_limit, now)
             if not free:
-                self.resume = next_at
+                self.resume = limits.soonest(next_at)
                 if self.throttle is not None:
                     self.throttle.leave(self.endpoint.id)
                 return False

@@ -43,8 +43,14 @@ def fair_share(in_flight_total: int, active_endpoints: int, global_cap: int) -> 
 def pace(next_at: int, rate: int, now: int) -> tuple[bool, int]:
     """Whether an attempt may start under `rate` per second, and the new `next_at` (the GCRA algorithm).
 
-    Attempts are spaced evenly; 5 ms of tolerance absorb the granularity of timers.
+    Attempts are spaced evenly; 5 ms of tolerance absorb the granularity of timers. Whoever waits asks again at `soonest`: an
+    attempt that starts a little early moves nothing, while each one that starts late would put off all that follow.
     """
     if next_at - now > _PACE_TOLERANCE:
         return False, next_at
     return True, max(next_at, now) + SECOND // rate
+
+
+def soonest(next_at: int) -> int:
+    """The first instant at which `pace` lets an attempt start."""
+    return next_at - _PACE_TOLERANCE

@@ -17,8 +17,8 @@ class Pending:
     """The lanes of one node, by endpoint, and what is known of the work for them.
 
     `due` says when the database next has something for an endpoint. `throttles` are the rates of applications that have one,
-    `apps` the endpoints known of each. `active` is whether this node sends at all. Deadlines and wake-ups go through `agenda`:
-    entries are hints, checked when they come up.
+    `apps` the endpoints known of each; `rate_changes` counts how often one has changed. `active` is whether this node sends
+    at all. Deadlines and wake-ups go through `agenda`: entries are hints, checked when they come up.
     """
 
     def __init__(self, clock: Clock, memory: Memory, lease: int, active: bool) -> None:
@@ -28,6 +28,7 @@ class Pending:
         self.lanes: dict[str, Lane] = {}
         self.apps: dict[str, set[str]] = {}
         self.throttles: dict[str, Throttle] = {}
+        self.rate_changes = 0
         self.due: dict[str, int] = {}
         self.agenda = Agenda()
         self.crowded: dict[str, None] = {}  # have work in the database and no memory
@@ -113,4 +114,5 @@ class Pending:
         """Keep the number of known endpoints bounded."""
         if len(self.lanes) > _IDLE_LANES:
             for endpoint in [key for key, lane in self.lanes.items() if lane.idle and key not in self.due]:
+                self.lanes[endpoint].join(None)
                 self.remove(endpoint)

@@ -17,10 +17,11 @@ class Throttle:
     """`held` and `asked`: deliveries that are in memory and not in flight, or are being brought there.
 
     `starting`: endpoints whose next attempt waits for the rate alone. `hungry`: those that have something due in the database
-    and nothing in memory, for want of room. Before `free_at` claims find nothing: other nodes have taken what there is.
+    and nothing in memory, for want of room; `wanting`: all that have something due there. Before `free_at` claims find nothing:
+    other nodes have taken what there is.
     """
 
-    __slots__ = ("asked", "free_at", "held", "hungry", "next_at", "rate", "starting")
+    __slots__ = ("asked", "free_at", "held", "hungry", "next_at", "rate", "starting", "wanting")
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -29,6 +30,7 @@ class Throttle:
         self.free_at = 0
         self.starting: dict[str, None] = {}
         self.hungry: OrderedDict[str, None] = OrderedDict()
+        self.wanting: set[str] = set()
 
     def change(self, rate: int) -> None:
         """Another rate, from the next attempt on."""
@@ -44,11 +46,12 @@ class Throttle:
     def room(self, held: int) -> int:
         """How many more deliveries an endpoint that holds `held` may bring into memory.
 
-        At most a second's worth for one endpoint, and half of what is free: so however many are at it, a newcomer finds
-        room. Nothing before it is a step worth a claim, as large as what is there still.
+        At most its share of a second's worth, so that all have had a turn after a second; and half of what is free, so that a
+        newcomer finds room. Nothing before it is a step worth a claim, as large as what is there still.
         """
         free = self.rate * PACED_SECONDS - self.held - self.asked
-        room = min(self.rate - held, (free - held + 1) // 2)
+        share = max(1, self.rate // max(1, len(self.wanting)))
+        room = min(share - held, (free - held + 1) // 2)
         return room if room >= max(1, held) else 0
 
     def admits(self, held: int) -> bool:
@@ -64,7 +67,7 @@ class Throttle:
                 self.starting.pop(endpoint, None)
                 return None
         self.starting[endpoint] = None
-        return self.next_at + (len(self.starting) - 1) * (SECOND // self.rate)
+        return limits.soonest(self.next_at) + (len(self.starting) - 1) * (SECOND // self.rate)
 
     def first_in_line(self, endpoint: str) -> None:
         """It was its turn to claim, and nothing was left."""
@@ -75,10 +78,16 @@ class Throttle:
         """It has nothing to start, or something else keeps it from that."""
         self.starting.pop(endpoint, None)
 
+    def forget(self, endpoint: str) -> None:
+        """It is not known any more, or belongs to no throttled application."""
+        self.leave(endpoint)
+        self.hungry.pop(endpoint, None)
+        self.wanting.discard(endpoint)
+
     def next_turn(self) -> tuple[int, str] | None:
         """Who may start the next attempt, and when."""
         for endpoint in self.starting:
-            return self.next_at, endpoint
+            return limits.soonest(self.next_at), endpoint
         return None
 
     def next_meal(self) -> tuple[int, str] | None:

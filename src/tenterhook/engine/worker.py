@@ -134,6 +134,8 @@ class Worker:
     async def hear_of_all(self) -> None:
         """Something may have been missed: ask what is pending, and what became of endpoints whose deliveries are in memory."""
         await self.refresh()
+        for app in {lane.endpoint.app for lane in self._pending.lanes.values() if not lane.idle}:
+            await self._endpoints.update_rate(app)
         for endpoint in [key for key, lane in self._pending.lanes.items() if lane.queue]:
             await self._sending.hear_of(endpoint)
 
