@@ -143,6 +143,18 @@ def test_one_that_hangs_keeps_nobody_from_their_turns() -> None:
     assert broken(world) == []
 
 
+def test_many_that_hang_take_no_memory_from_one_that_answers() -> None:
+    """Each of them has had its turn after three seconds, then they only wait for answers."""
+    count = 30
+    hanging = [endpoint(n, concurrency=1, retry_schedule=()) for n in range(count)]
+    world = play(
+        [*hanging, endpoint(count)], [[(15 * SECOND, TIMEOUT)]] * count + [[QUICK]], [(0, "publish")] * 40,
+        throttle=10, lifetime=2 * MINUTE,
+    )  # fmt: skip
+    assert starts(world, f"ep_{count}")[-1] == pytest.approx(count / 10 + 40 / 10, abs=1)
+    assert broken(world) == []
+
+
 @pytest.mark.parametrize("memory", [10_000, 3])
 def test_many_endpoints_with_a_backlog_are_all_served(memory: int) -> None:
     """More endpoints than the rate leaves room for in memory: they take turns there too."""

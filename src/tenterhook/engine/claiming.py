@@ -129,15 +129,7 @@ class Claiming:
                 room = lane.room(now)
         if lane.throttle is None:
             return room
-        self._note_want(lane, now)
-        return _in_turn(lane, lane.throttle, room, now)
-
-    def _note_want(self, lane: Lane, now: int) -> None:
-        endpoint = lane.endpoint.id
-        if lane.throttle is not None and self._pending.is_behind(endpoint, now):
-            lane.throttle.wanting.add(endpoint)
-        elif lane.throttle is not None:
-            lane.throttle.wanting.discard(endpoint)
+        return _in_turn(lane, lane.throttle, min(room, lane.fits(now)), now)
 
     def _ask(self, lane: Lane, limit: int, now: int) -> Asked:
         lane.claiming = True
@@ -172,16 +164,18 @@ class Claiming:
             if page.oldest is not None and seen == self._pending.rate_changes:
                 self._endpoints.throttle(lane.endpoint.app, page.app_rate)
                 seen = self._pending.rate_changes
-            self._wait_for_rate(lane, page)
+            self._note_turn(lane, claim, page)
             self._take(lane, claim, page)
             if throttle is not None:
                 self._pending.move_on(throttle)
 
-    def _wait_for_rate(self, lane: Lane, page: Page) -> None:
+    def _note_turn(self, lane: Lane, claim: Claim, page: Page) -> None:
         if lane.throttle is not None:
-            lane.throttle.free_at = page.app_free_at
+            if page.next_due is None or page.next_due > claim.now:
+                lane.throttle.wanting.discard(claim.endpoint)
+            lane.throttle.free_at = max(lane.throttle.free_at, page.app_free_at)
             if page.app_free_at and not page.claimed:
-                lane.throttle.first_in_line(lane.endpoint.id)
+                lane.throttle.first_in_line(claim.endpoint)
 
     def _take(self, lane: Lane, claim: Claim, page: Page) -> None:
         lane.searched(claim.now, page.oldest)
@@ -189,7 +183,6 @@ class Claiming:
             self._pending.due.pop(claim.endpoint, None)
         else:
             self._pending.due[claim.endpoint] = page.next_due
-        self._note_want(lane, claim.now)
         for claimed in page.claimed:
             self._pending.memory.hold(claimed.message)
             if is_outdated(lane, [claimed]):
@@ -209,6 +202,10 @@ class Claiming:
 def _in_turn(lane: Lane, throttle: Throttle, room: int, now: int) -> int:
     """The part of `room` that its application's rate leaves a lane; those that found nothing go first."""
     endpoint = lane.endpoint.id
+    if room:
+        throttle.wanting.add(endpoint)
+    else:
+        throttle.wanting.discard(endpoint)
     its_turn = now >= throttle.free_at and next(iter(throttle.hungry), endpoint) == endpoint
     share = min(room, throttle.room(lane.held)) if its_turn else 0
     if room and not share and not lane.held:

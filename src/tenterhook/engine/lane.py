@@ -114,7 +114,7 @@ class Lane:
             return False  # only the database can share out what all nodes together may send
         if self.endpoint.rate_limit is not None and self.held >= self.endpoint.rate_limit * PACED_SECONDS:
             return False
-        if self.throttle is not None and not self.throttle.admits(self.held):
+        if self.throttle is not None and not (self.throttle.admits(self.held) and self.fits(now)):
             return False
         return self.held < limits.slots(self.health, self.window, now) * limits.QUEUE_PER_SLOT
 
@@ -132,6 +132,16 @@ class Lane:
         if self.endpoint.rate_limit is not None:
             wanted = min(wanted, self.endpoint.rate_limit * PACED_SECONDS - self.held)
         return max(0, wanted)
+
+    def fits(self, now: int) -> int:
+        """How many more a lane of a throttled application may hold: what it cannot send soon would take the room of others.
+
+        That is no more than there are free slots for, and no more than a second's worth of its own rate.
+        """
+        most = limits.slots(self.health, self.window, now) - self.in_flight
+        if self.endpoint.rate_limit is not None:
+            most = min(most, self.endpoint.rate_limit)
+        return max(0, most - self.held)
 
     def searched(self, now: int, oldest: int | None) -> None:
         """A claim at `now` has seen everything that was pending; the first of it is due at `oldest`."""

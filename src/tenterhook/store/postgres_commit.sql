@@ -425,7 +425,7 @@ DECLARE
     app_free_at bigint;
     app text;
     app_rate bigint;
-    throttled boolean := false;
+    apps text[] := '{}';  -- those with a rate, which is taken
     taken bigint;
     found {claimed}[];
     claimed {claimed}[] := '{}';
@@ -443,7 +443,7 @@ BEGIN
     LOOP
         INSERT INTO pace AS p (endpoint, next_at) VALUES (app, 0)
         ON CONFLICT (endpoint) DO UPDATE SET next_at = p.next_at;
-        throttled := true;
+        apps := apps || app;
     END LOOP;
 
     FOR c IN SELECT * FROM unnest(claims) AS v ORDER BY endpoint, n LOOP
@@ -484,9 +484,9 @@ BEGIN
             base := own_base;
             gap := own_gap;
         END IF;
-        IF throttled THEN
+        IF cardinality(apps) > 0 THEN
             SELECT p.id, p.rate_limit INTO app, app_rate FROM endpoint AS e JOIN application AS p ON p.id = e.app
-            WHERE e.id = c.endpoint;
+            WHERE e.id = c.endpoint AND p.id = ANY (apps);
         END IF;
         IF app_rate IS NOT NULL THEN
             SELECT greatest(p.next_at, c.now) INTO app_base FROM pace AS p WHERE p.endpoint = app;
