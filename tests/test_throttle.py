@@ -144,8 +144,8 @@ def test_one_that_hangs_keeps_nobody_from_their_turns() -> None:
 
 
 def test_many_that_hang_take_no_memory_from_one_that_answers() -> None:
-    """Each of them has had its turn after three seconds, then they only wait for answers."""
-    count = 30
+    """Each of them has had its turn after six seconds, then they only wait for answers."""
+    count = 60
     hanging = [endpoint(n, concurrency=1, retry_schedule=()) for n in range(count)]
     world = play(
         [*hanging, endpoint(count)], [[(15 * SECOND, TIMEOUT)]] * count + [[QUICK]], [(0, "publish")] * 40,

@@ -129,7 +129,12 @@ class Claiming:
                 room = lane.room(now)
         if lane.throttle is None:
             return room
-        return _in_turn(lane, lane.throttle, min(room, lane.fits(now)), now)
+        room = min(room, lane.fits(now))
+        if self._pending.is_behind(lane.endpoint.id, now) and (room or lane.held):
+            lane.throttle.wanting.add(lane.endpoint.id)
+        else:
+            lane.throttle.wanting.discard(lane.endpoint.id)
+        return _in_turn(lane, lane.throttle, room, now)
 
     def _ask(self, lane: Lane, limit: int, now: int) -> Asked:
         lane.claiming = True
@@ -202,10 +207,6 @@ class Claiming:
 def _in_turn(lane: Lane, throttle: Throttle, room: int, now: int) -> int:
     """The part of `room` that its application's rate leaves a lane; those that found nothing go first."""
     endpoint = lane.endpoint.id
-    if room:
-        throttle.wanting.add(endpoint)
-    else:
-        throttle.wanting.discard(endpoint)
     its_turn = now >= throttle.free_at and next(iter(throttle.hungry), endpoint) == endpoint
     share = min(room, throttle.room(lane.held)) if its_turn else 0
     if room and not share and not lane.held:

@@ -16,9 +16,9 @@ PACED_SECONDS = 5
 class Throttle:
     """`held` and `asked`: deliveries that are in memory and not in flight, or are being brought there.
 
-    `starting`: endpoints whose next attempt waits for the rate alone. `wanting`: those that would bring more of what is due in
-    the database into memory; `hungry`: those of them that found no room and hold nothing. Before `free_at` claims find
-    nothing: other nodes have taken what there is.
+    `starting`: endpoints whose next attempt waits for the rate alone. `wanting`: those that the rate keeps from what is due in
+    the database; `hungry`: those of them that found no room and hold nothing. Before `free_at` claims find nothing: other
+    nodes have taken what there is.
     """
 
     __slots__ = ("asked", "free_at", "held", "hungry", "next_at", "rate", "starting", "wanting")
