@@ -415,6 +415,37 @@ async def test_an_old_node_goes_on_beside_a_migration_that_lets_it(
         await store.close()
 
 
+async def test_a_migration_gets_its_turn_between_commits(
+    pair: Pair, app: Application, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first try, though it wants the tables in another order than they do."""
+    endpoint = await added(pair[0], new_endpoint(app))
+    ended = asyncio.Event()
+
+    async def busy(store: PostgresStore) -> int:
+        count = 0
+        while not ended.is_set():
+            messages = [new_message(app) for _ in range(20)]
+            leased = [new_delivery(m, endpoint, state=State.LEASED, due_at=NOW, lease=7) for m in messages]
+            await store.commit([Accept(m, (d,)) for m, d in zip(messages, leased, strict=True)])
+            await store.commit([Settlement(step(d, "delivered"), 7, new_attempt(d), now=NOW) for d in leased])
+            count += len(messages)
+        return count
+
+    monkeypatch.setattr(postgres_schema, "_TRIES", 1)
+    work = [asyncio.create_task(busy(pair[n % 2])) for n in range(6)]
+    before = list(schema.MIGRATIONS)
+    for n in range(8):
+        changes = "; ".join(
+            f"ALTER TABLE {table} ADD COLUMN more_{n} TEXT" for table in ("delivery", "message", "attempt")
+        )
+        monkeypatch.setattr(schema, "MIGRATIONS", [*before, schema.Migration(changes)])
+        before = list(schema.MIGRATIONS)
+        await (await PostgresStore.open(postgres_url, VAULT)).close()
+    ended.set()
+    assert min(await asyncio.gather(*work)) > 0
+
+
 async def test_an_old_node_is_refused_after_a_migration_that_it_cannot_live_with(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

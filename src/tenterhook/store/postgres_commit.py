@@ -38,6 +38,9 @@ _ORDER_KEY = 1 + rows.DELIVERY.split(", ").index("order_key")
 UNCOMMITTED = 1_413_836_392
 """The first half of the advisory locks of messages that are not committed yet; the second is a second since ids.EPOCH."""
 
+GATE = 1_413_836_393
+"""An advisory lock that commits share, and that a migration has alone."""
+
 CLOCK = f"SELECT i FROM clock_{_VERSION}(false)"
 
 

@@ -10,6 +10,9 @@
 -- The history is in parts, one for each day that is kept. A statement that reads it prepares to look into every one, unless
 -- the range of ids is given by values, not by a join. So none of those stands in the way of an ordinary message.
 --
+-- Whatever writes takes the lock 1413836393 with others. A migration takes it alone: so it gets its turn between two commits,
+-- instead of meeting one half-way that has some of the tables it wants and wants some that it has.
+--
 -- Names in braces get a digest of this text: nodes of different versions use each their own. Where a variable and a column
 -- have one name the variable is meant: a later version may give a table a column of any name.
 
@@ -105,6 +108,7 @@ DECLARE
     successor record;
     a answer;
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1413836393);
     IF again THEN
         SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
         WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
@@ -237,6 +241,7 @@ DECLARE
     hit record;
     a answer;
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1413836393);
     IF again THEN
         SELECT coalesce(array_agg(v.n), '{}') INTO there
         FROM unnest(messages) AS v JOIN message AS m ON m.app = v.app AND m.id = v.id;
@@ -433,6 +438,8 @@ DECLARE
     last text COLLATE "C";
     a answer;
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1413836393);
+
     -- rates of applications are taken first, in one order: several claims share them, and those of other nodes do
     FOR app IN
         SELECT DISTINCT t.app FROM unnest(claims) AS v CROSS JOIN LATERAL (

@@ -1,9 +1,9 @@
 """Bringing a PostgreSQL database up to date, and what a node checks before it uses one.
 
 Everything is in a schema of its own, so that Tenterhook can share a database with the tables of its users. Nodes of two
-versions run side by side over a migration: the first new node makes it, the old ones go on if it says that they can. While
-they commit, a migration may not get the tables that it changes: it gives up soon, so that they need not wait behind it, and
-is tried again.
+versions run side by side over a migration: the first new node makes it, the old ones go on if it says that they can. It
+takes its turn between two commits. Where something else keeps a table from it, it gives up soon, so that commits need not
+wait behind it, and is tried again.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import asyncpg
 from tenterhook.clock import MILLISECOND, until
 from tenterhook.errors import ConfigurationError, SchemaMismatch, TenterhookError
 from tenterhook.store import schema
-from tenterhook.store.postgres_commit import DEFINITIONS, INSTALLED
+from tenterhook.store.postgres_commit import DEFINITIONS, GATE, INSTALLED
 from tenterhook.store.postgres_run import Session
 from tenterhook.vault import KeyMissing, SealBroken, Vault
 
@@ -24,7 +24,7 @@ SCHEMA = "tenterhook"
 OLDEST_SERVER = 140_000
 _ONE_AT_A_TIME = 0x7E27E2_0001
 _CANARY = "master_key"
-_PATIENCE = "500ms"
+_PATIENCE = "2s"  # after one second PostgreSQL calls off an autovacuum that is in the way
 _PAUSE = 100 * MILLISECOND
 _TRIES = 100
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -75,6 +75,7 @@ async def _migrate(connection: Session) -> None:
     if version >= mine:
         return
     await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", GATE)
     for number, migration in enumerate(schema.MIGRATIONS[version:], version + 1):
         for statement in schema.postgres_statements(migration):
             await connection.execute(statement)
