@@ -347,6 +347,7 @@ async def test_the_metrics_tell_that_an_outbox_is_out_of_reach(in_postgres: Plac
         await in_postgres.server.watch.settled(1)
         assert (await figures(in_postgres))["tenterhook_outbox_relaying{}"] == 1
         wire.refuse()
+        wire.cut()
         assert await told.wait("outbox main: waits: ")
         found = await figures(in_postgres)
     assert found["tenterhook_outbox_relaying{}"] == 0
