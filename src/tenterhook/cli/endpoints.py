@@ -50,7 +50,7 @@ class _Endpoint(Struct, rename="camel", frozen=True):
 
 @app.command("list")
 def listing(
-    application: App,
+    app: App,
     health: Annotated[
         bool, typer.Option("--health", help="Ask for the health of each, and how the messages of 24 hours stand there.")
     ] = False,
@@ -69,13 +69,13 @@ def listing(
       tenterhook endpoint list acme --json | jq -r '.[] | select(.disabled) | .url'
     """
     remote = Remote(server, token)
-    found = remote.walk(_Endpoint, "app", application, "endpoint")
+    found = remote.walk(_Endpoint, "app", app, "endpoint")
     figures: list[_Stats] = []
     if health:
-        found = [remote.get(_Endpoint, "app", application, "endpoint", one.said.id) for one in found]
+        found = [remote.get(_Endpoint, "app", app, "endpoint", one.said.id) for one in found]
         since = moment(_FIGURES_OF)
         for one in found:
-            reply = remote.get(_Stats, "app", application, "endpoint", one.said.id, "stats", since=since)
+            reply = remote.get(_Stats, "app", app, "endpoint", one.said.id, "stats", since=since)
             figures.append(reply.said)
     if as_json:
         documents: list[dict[str, Any]] = [msgspec.json.decode(one.text) for one in found]

@@ -59,7 +59,7 @@ class _Attempt(Struct, rename="camel", frozen=True):
 
 @app.command("list")
 def listing(
-    application: App,
+    app: App,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.", metavar="NUMBER")] = 20,
     event_type: Annotated[
         list[str] | None, typer.Option(help="Only messages of this event type; may be repeated.")
@@ -83,7 +83,7 @@ def listing(
       tenterhook message list acme --before 2026-01-31T12:00:00Z --json
     """
     found = Remote(server, token).walk(
-        _Message, "app", application, "msg", limit=limit, with_content="false", event_types=event_type or None,
+        _Message, "app", app, "msg", limit=limit, with_content="false", event_types=event_type or None,
         before=moment(before) or _FUTURE, after=moment(after),
     )  # fmt: skip
     if as_json:
@@ -97,7 +97,7 @@ def listing(
 
 @app.command()
 def show(
-    application: App,
+    app: App,
     message: Annotated[str, typer.Argument(help="The message, by id (msg_…) or by your own id of the event.")],
     limit: Annotated[int, typer.Option(min=1, help="How many attempts at most.", metavar="NUMBER")] = 20,
     server: Server = DEFAULT_SERVER,
@@ -113,10 +113,10 @@ def show(
       tenterhook message show acme inv-7 --json | jq .destinations
     """
     remote = Remote(server, token)
-    found = remote.get(_Message, "app", application, "msg", message)
+    found = remote.get(_Message, "app", app, "msg", message)
     one = found.said
-    destinations = remote.walk(_Destination, "app", application, "msg", one.id, "endpoint")
-    attempts = remote.walk(_Attempt, "app", application, "attempt", "msg", one.id, limit=limit)
+    destinations = remote.walk(_Destination, "app", app, "msg", one.id, "endpoint")
+    attempts = remote.walk(_Attempt, "app", app, "attempt", "msg", one.id, limit=limit)
     if as_json:
         document = {"message": _raw([found])[0], "destinations": _raw(destinations), "attempts": _raw(attempts)}
         emit(document, "", True)

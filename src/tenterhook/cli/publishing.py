@@ -43,6 +43,7 @@ def send(
       tenterhook send acme invoice.paid @invoice.json --event-id inv-7
       jq -c .invoice order.json | tenterhook send acme invoice.paid - --json
     """
+    remote = Remote(server, token)
     document = {
         "eventType": event_type,
         "payload": msgspec.Raw(_payload(payload)),
@@ -52,7 +53,6 @@ def send(
         "orderingKey": ordering_key,
     }
     key = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-    remote = Remote(server, token)
     published = remote.post(_Published, "app", app, "msg", body=document, headers=key, with_content="false")
     typer.echo(published.text if as_json else published.said.id)
 

@@ -29,7 +29,7 @@ class _Task(Struct, frozen=True):
 
 
 def resend(
-    application: App,
+    app: App,
     message: Annotated[str, typer.Argument(help="The message, by id (msg_…) or by your own id of the event.")],
     endpoint: Endpoint,
     server: Server = DEFAULT_SERVER,
@@ -46,18 +46,18 @@ def resend(
       tenterhook resend acme msg_2x4NKaJpJTkHe0Nu0XbF2hvZ5Yq main
       tenterhook resend acme inv-7 main --json
     """
-    place = ("app", application, "msg", message, "endpoint", endpoint, "resend")
+    place = ("app", app, "msg", message, "endpoint", endpoint, "resend")
     reply = Remote(server, token).post(dict[str, Any], *place)
     emit(reply.said, f"{message} is on its way to {endpoint}", as_json)
 
 
 def replay(
-    application: App,
+    app: App,
     endpoint: Endpoint,
     since: Annotated[
         str, typer.Option(help="Messages that have come since then: 2h (ago), or an instant.", metavar="TIME")
     ],
-    until: Annotated[str | None, typer.Option(help="Up to then.", metavar="TIME", show_default="until now")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to then.", metavar="TIME", show_default="now")] = None,
     missing: Annotated[bool, typer.Option("--missing", help="What was never sent to the endpoint.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="What has failed for good; 14 days at most.")] = False,
     every: Annotated[bool, typer.Option("--all", help="All that was sent, also what was delivered.")] = False,
@@ -83,7 +83,7 @@ def replay(
     if len(chosen) != 1:
         raise Invalid("say what to send again: one of --missing, --failed and --all")
     remote = Remote(server, token)
-    place = ("app", application, "endpoint", endpoint, chosen[0])
+    place = ("app", app, "endpoint", endpoint, chosen[0])
     begun = remote.post(_Task, *place, body={"since": moment(since), "until": moment(until)})
     if no_wait:
         typer.echo(begun.text if as_json else begun.said.id)
