@@ -120,5 +120,5 @@ def _followed(remote: Remote, task: str) -> Reply[_Task]:
 def _left(task: str, why: str) -> NoReturn:
     """Say that the task goes on without the command."""
     typer.echo(f"error: {why}", err=True)
-    typer.echo(f"the task {task} goes on at the server", err=True)
+    typer.echo(f"the task goes on at the server: GET /api/v1/background-task/{task} tells how", err=True)
     raise typer.Exit(1) from None
