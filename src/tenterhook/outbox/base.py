@@ -61,7 +61,7 @@ class Waiting(Struct, frozen=True):
     oldest: int | None
 
 
-COUNTED = 100_000
+COUNTED = 10_000
 """A longer outbox is not counted to its end."""
 
 
