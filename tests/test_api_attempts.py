@@ -31,7 +31,7 @@ async def test_an_attempt_in_a_list(server: Server, app: str) -> None:
     assert shown == {
         "id": attempt.id, "url": URL, "response": "thanks", "responseStatusCode": 200, "responseDurationMs": 0,
         "status": 0, "statusText": "success", "triggerType": 0, "msgId": message, "endpointId": endpoint,
-        "timestamp": to_rfc3339(attempt.started_at),
+        "timestamp": to_rfc3339(attempt.started_at), "reason": "status",
     }  # fmt: skip
     assert page["iterator"] == attempt.id and page["done"] is True
     assert (await server.get(f"/app/{app}/attempt/endpoint/{endpoint}")).json["data"] == [shown]

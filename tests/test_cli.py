@@ -28,6 +28,13 @@ COMMANDS = [
     "",
     "serve",
     "send",
+    "resend",
+    "replay",
+    "message",
+    "message list",
+    "message show",
+    "endpoint",
+    "endpoint list",
     "check",
     "backup",
     "copy",
@@ -41,6 +48,7 @@ COMMANDS = [
     "token list",
     "token revoke",
 ]
+GROUPS = ("", "message", "endpoint", "outbox", "token")
 ADMIN = "an-admin-token-of-the-tests"
 FILE = """\
 [[application]]
@@ -148,13 +156,12 @@ def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     done = run(tmp_path, *command.split(), "--help")
     assert done.code == 0
     assert done.out.startswith(f"Usage: tenterhook {command}".rstrip())
-    groups = ("", "outbox", "token")
-    assert command in groups or f"Examples:\n    tenterhook {command}" in done.out
+    assert command in GROUPS or f"Examples:\n    tenterhook {command}" in done.out
 
 
 def test_commands_are_those_listed(tmp_path: Path) -> None:
     listed = set()
-    for group in ("", "outbox", "token"):
+    for group in GROUPS:
         text = run(tmp_path, *group.split(), "--help").out.partition("Commands:\n")[2]
         listed |= {f"{group} {name}".strip() for name in re.findall(r"^  (\S+)  ", text, re.MULTILINE)}
     assert listed == set(COMMANDS) - {""}
@@ -223,7 +230,10 @@ def test_first_start_prints_a_token_once(tmp_path: Path, servers: list[Serving])
     servers[0].printed(r"^database +sqlite:///tenterhook\.db$")
     token = servers[0].printed(r"^admin token +(thk_\w+) ")[1]
     done = run(tmp_path, "send", "shop", "a.b", TENTERHOOK_URL=url, TENTERHOOK_TOKEN=token)
-    assert (done.code, done.err) == (1, "error: 404 not_found: Entity not found.\n")
+    assert (done.code, done.err) == (
+        1,
+        "error: 404 not_found: Entity not found. (look at the names in the command)\n",
+    )
     assert servers[0].end() == 0
     servers.append(Serving(tmp_path))
     servers[1].url()
@@ -452,7 +462,7 @@ def test_send_with_wrong_input_is_code_2(words: list[str], error: str, tmp_path:
 @pytest.mark.parametrize(
     ("answer", "code", "error"),
     [
-        ((401, b'{"code":"authentication_failed","detail":"no"}'), 1, "401 authentication_failed: no"),
+        ((401, b'{"code":"authentication_failed","detail":"no"}'), 1, "401 authentication_failed: no (give another "),
         ((503, b"<html>down</html>"), 1, "503: <html>down</html>"),
         ((422, b'{"detail":[{"loc":["body","eventType"],"msg":"bad","type":"t"}]}'), 2, "422 invalid: eventType: bad"),
         ((200, b"<html>It works!</html>"), 1, "200: <html>It works!</html>"),
@@ -464,7 +474,8 @@ def test_send_says_what_the_server_said(
 ) -> None:
     recorder[1].answer = answer
     done = run(tmp_path, "send", "shop", "a.b", "--server", recorder[0], "--token", "t")
-    assert (done.code, done.out, done.err) == (code, "", f"error: {error}\n")
+    assert (done.code, done.out, done.err) == (code, "", done.err)
+    assert done.err.startswith(f"error: {error}") and done.err.count("\n") == 1
 
 
 def test_send_without_a_server_is_code_1(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import importlib
+import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
@@ -15,12 +18,14 @@ import httpx
 import msgspec
 import pytest
 
-from tenterhook import AsyncTenterhook, Refused, Tenterhook, Webhook
+from tenterhook import AsyncTenterhook, Refused, Tenterhook, Webhook, outbox
 from tenterhook.errors import ConfigurationError
 from tenterhook.library.verbs import camel, request
+from tests.outboxes import new_sqlite
 
 GRACE = 10
 EXAMPLES = Path(__file__).parent.parent / "examples"
+SHOP = {"name": "a", "database": "sqlite:///shop.db"}
 OPEN = {"allow_networks": "127.0.0.0/8", "retry_schedule": "none"}
 
 
@@ -123,6 +128,41 @@ def test_what_is_pending_goes_on_at_the_next_start(tmp_path: Path, inbox: Inbox)
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ConfigurationError, match="--lease"):
         Tenterhook(lease="soon")
+
+
+def test_outboxes_are_relayed_from(tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DATABASE", new_sqlite(tmp_path / "shop.db"))
+    with Tenterhook(
+        f"sqlite:///{tmp_path}/t.db",
+        outboxes=[{"name": "shop", "database": "env:SHOP_DATABASE", "poll": "20ms", "table": None}],
+        **OPEN,
+    ) as hooks:
+        hooks.application.create("Acme", uid="acme")
+        hooks.endpoint.create("acme", inbox.url)
+        with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
+            row = outbox.write(connection, "acme", "invoice.paid", {"id": 7})
+        headers, body = inbox.next()
+        assert (hooks.message.get("acme", row)["id"], body) == (headers["webhook-id"], b'{"id":7}')
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        assert connection.execute("SELECT * FROM tenterhook_outbox").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("tables", "problem"),
+    [
+        ([{"name": "a"}], "outboxes:1: outbox: `database` is missing"),
+        ([{"name": "a", "database": None}], "outboxes:1: outbox: `database` is missing"),
+        (
+            [{"name": "a", "database": "env:NOT_THERE"}],
+            "outboxes:1: outbox.database: the environment variable NOT_THERE",
+        ),
+        ([SHOP, {**SHOP, "name": "b", "pol": "1s"}], "outboxes:2: outbox.pol: is not a key"),
+        ([SHOP, SHOP], "outboxes:2: outbox.name: 'a' is used already"),
+    ],
+)
+def test_wrong_outboxes_are_named(tables: list[dict[str, object]], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        Tenterhook(outboxes=tables)
 
 
 def test_any_thread_may_send(tmp_path: Path, inbox: Inbox) -> None:

@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import logging
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ from tenterhook.model import (
     Timing,
     Trigger,
 )
-from tenterhook.observe import AttemptLog, Histogram, Instrument, Instruments, Stats, prometheus
+from tenterhook.observe import AttemptLog, Gauge, Histogram, Instrument, Instruments, Stats, prometheus
 
 NOW = 1_700_000_000 * SECOND
 MESSAGE = Message(id="msg_1", app="app_1", event_type="e", payload=b"{}", created_at=NOW)
@@ -51,9 +52,9 @@ def attempt(outcome: Outcome = OK) -> Attempt:
     )  # fmt: skip
 
 
-def samples(stats: Stats, gauges: dict[str, tuple[str, float]] | None = None) -> dict[tuple[str, ...], float]:
+def samples(stats: Stats, gauges: Sequence[Gauge] = ()) -> dict[tuple[str, ...], float]:
     """The page behind /metrics, read by somebody else's parser."""
-    text = prometheus(stats, gauges or {}).decode()
+    text = prometheus(stats, gauges).decode()
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -88,7 +89,15 @@ def test_stats_tell_what_happened() -> None:
     stats.signalled(Signal("message.attempt.exhausted", "app_1", "ep_1", "msg_2", "lapsed"))  # without an attempt
     stats.task_ended(TASK)
     stats.committed(40)
-    found = samples(stats, {"tenterhook_pending": ("Pending.", 7.0)})
+    stats.rows_relayed("shop", 5, 0)
+    stats.rows_relayed("shop", 2, 1)
+    found = samples(
+        stats,
+        [
+            Gauge("tenterhook_pending", "Pending.", {(): 7}),
+            Gauge("tenterhook_old", "Old.", {("shop",): 1.5}, ("outbox",)),
+        ],
+    )
     expected = {
         ("tenterhook_messages_accepted_total",): 1,
         ("tenterhook_tasks_total", "a.kind", "failed"): 1,
@@ -107,7 +116,10 @@ def test_stats_tell_what_happened() -> None:
         ("tenterhook_delivery_seconds_sum",): 1.03,
         ("tenterhook_commit_batch_size_bucket", "32.0"): 0,
         ("tenterhook_commit_batch_size_bucket", "64.0"): 1,
+        ("tenterhook_outbox_rows_total", "published", "shop"): 7,
+        ("tenterhook_outbox_rows_total", "refused", "shop"): 1,
         ("tenterhook_pending",): 7,
+        ("tenterhook_old", "shop"): 1.5,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected)
 

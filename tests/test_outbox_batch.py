@@ -16,6 +16,7 @@ from tenterhook.config import ConfiguredOutbox
 from tenterhook.errors import Conflict, IdempotencyInProgress, NotFound, StoreUnavailable
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
+from tenterhook.observe import Stats
 from tenterhook.outbox import databases
 from tenterhook.outbox.base import Kept, Row, Table, Unavailable
 from tenterhook.outbox.batch import plan
@@ -167,7 +168,8 @@ class World:
         self.script = Script(self.random)
         self.table = Fragile(table, self.script)
         outbox = ConfiguredOutbox(name="main", database=url, batch=self.random.choice([1, 2, 3, 10]))
-        self.relay = Relay(outbox, Publisher(self.script.publish, self.clock, 1_000), self.clock, databases.open_table)
+        publisher = Publisher(self.script.publish, self.clock, 1_000)
+        self.relay = Relay(outbox, publisher, self.clock, databases.open_table, Stats())
         self.written: list[tuple[str, str | None, str, bool]] = []
 
     def write(self) -> None:

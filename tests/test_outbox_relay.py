@@ -316,6 +316,44 @@ async def test_a_database_that_is_down_is_waited_for(in_postgres: Place, told: T
     assert not any("tenterhook:" in text for text in told.texts)
 
 
+async def figures(place: Place) -> dict[str, float]:
+    """What `/metrics` says of the outbox."""
+    page = (await place.server.get("//metrics", token=None)).body.decode()
+    lines = [line.rpartition(" ") for line in page.splitlines() if line.startswith("tenterhook_outbox_")]
+    return {name.replace('outbox="main"', ""): float(value) for name, _, value in lines}
+
+
+async def test_the_metrics_tell_how_it_goes(place: Place) -> None:
+    place.write({}, {}, {})
+    place.write({}, application="nobody")
+    query(place.url, "UPDATE tenterhook_outbox SET created_at = created_at - 3600000000")
+    query(place.url, "INSERT INTO tenterhook_outbox (application, event_type, payload) VALUES ('acme', 'a b', '{}')")
+    await place.relay()
+    await place.server.watch.settled(3)
+    found = await figures(place)
+    assert (found["tenterhook_outbox_relaying{}"], found["tenterhook_outbox_waiting{}"]) == (1, 5)
+    assert 3600 <= found["tenterhook_outbox_oldest_seconds{}"] < 3700
+    await place.rest()
+    assert await figures(place) == {
+        'tenterhook_outbox_rows_total{fate="published",}': 3,
+        'tenterhook_outbox_rows_total{fate="refused",}': 1,
+    }
+
+
+async def test_the_metrics_tell_that_an_outbox_is_out_of_reach(in_postgres: Place, told: Told) -> None:
+    in_postgres.write({})
+    async with Wire(in_postgres.url) as wire:
+        await in_postgres.relay(database=wire.url)
+        await in_postgres.server.watch.settled(1)
+        assert (await figures(in_postgres))["tenterhook_outbox_relaying{}"] == 1
+        wire.refuse()
+        wire.cut()
+        assert await told.wait("outbox main: waits: ")
+        found = await figures(in_postgres)
+    assert found["tenterhook_outbox_relaying{}"] == 0
+    assert not found.keys() & {"tenterhook_outbox_waiting{}", "tenterhook_outbox_oldest_seconds{}"}
+
+
 async def test_a_missing_table_is_waited_for(tmp_path: Path, postgres_url: str, told: Told) -> None:
     async with placed(tmp_path, postgres_url) as place:
         await place.relay()

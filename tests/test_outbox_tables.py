@@ -9,7 +9,7 @@ import pytest
 from tenterhook.clock import SECOND
 from tenterhook.config import ConfiguredOutbox
 from tenterhook.outbox import databases
-from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable
+from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable, Waiting
 from tests import outboxes
 from tests.outboxes import query
 
@@ -50,6 +50,26 @@ async def test_a_row_is_read_as_it_was_written(url: str, table: Table) -> None:
         id=row, application="acme", event_type="a", payload='{"ü": 1}', size=9, key="k", event_id="e", channels='["x"]',
         tags='["y"]', attempts=0, retry_at=None, behind=None,
     )  # fmt: skip
+
+
+async def test_it_is_known_how_much_waits_and_since_when(url: str, table: Table) -> None:
+    assert await table.waiting() == Waiting(0, None)
+    put(url, "refused", created_at=NOW, error="it is none", attempts=1)
+    assert await table.waiting() == Waiting(0, None)
+    put(url, "a", created_at=NOW + 5)
+    put(url, "b", created_at=NOW + 6)
+    assert await table.waiting() == Waiting(2, NOW + 5)
+    put(url, "late", created_at=NOW + 2, retry_at=NOW, error="later")
+    put(url, "later", created_at=NOW + 1, retry_at=NOW + 9, error="later")
+    assert await table.waiting() == Waiting(4, NOW + 1)
+
+
+async def test_an_instant_that_is_none_counts_as_none(tmp_path: Path) -> None:
+    """SQLite takes any text for a number."""
+    url = outboxes.new_sqlite(tmp_path / "app.db")
+    put(url, "a", created_at="yesterday")
+    async with databases.open_table(ConfiguredOutbox(name="main", database=url), lambda: None) as table:
+        assert await table.waiting() == Waiting(1, None)
 
 
 async def test_what_the_writer_leaves_out_has_a_default(url: str, table: Table) -> None:

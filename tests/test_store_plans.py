@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tenterhook import ids
 from tenterhook.clock import DAY, MINUTE
 from tenterhook.ids import IdMaker
 from tenterhook.model import State, TaskKind
@@ -87,7 +88,7 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
         replays.replay(new_replay(lined, **asked), NOW),
         statistics.count_messages(usage, NOW),
         statistics.collect_event_types(new_task(), NOW),
-        statistics.count_deliveries(app.id, endpoint.id, OLD, NOW),
+        statistics.count_deliveries(app.id, endpoint.id, ids.ceiling("msg_", OLD), ids.ceiling("msg_", NOW)),
         statistics.count_attempts(app.id, endpoint.id, OLD, NOW),
         tasks.list_tasks(page, None, None),
         tasks.claim_task(NOW, 1, NOW),

@@ -1,4 +1,4 @@
-"""Durations and sizes: every text is a number or a clear error, and what is shown is read back."""
+"""Durations, instants and sizes: every text is a number or a clear error, and what is shown is read back."""
 
 import contextlib
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
+from tenterhook.clock import DAY, HOUR, MINUTE, SECOND, from_rfc3339, to_rfc3339
 from tenterhook.errors import Invalid
-from tenterhook.units import LARGEST, LONGEST, format_duration, format_size, parse_duration, parse_size
+from tenterhook.units import LARGEST, LONGEST, format_duration, format_size, parse_duration, parse_instant, parse_size
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,33 @@ def test_any_text_is_a_number_or_invalid(text: str) -> None:
     for parse, most in ((parse_duration, LONGEST), (parse_size, LARGEST)):
         with contextlib.suppress(Invalid):
             assert 0 <= parse(text) <= most
+
+
+NOW = from_rfc3339("2026-01-31T12:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2h", "2026-01-31T10:00:00.000000Z"),
+        ("1d12h", "2026-01-30T00:00:00.000000Z"),
+        ("36500d", "1970-01-01T00:00:00.000000Z"),
+        ("2026-01-31", "2026-01-31T00:00:00.000000Z"),
+        ("2026-01-31T12:00:00.5+02:00", "2026-01-31T10:00:00.500000Z"),
+        ("2027-01-31T12:00:00", "2027-01-31T12:00:00.000000Z"),
+    ],
+)
+def test_instants(text: str, shown: str) -> None:
+    assert to_rfc3339(parse_instant(text, NOW)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2", "-2h", "1969-12-31", "0001-01-01", "9999-01-01", "36501d"])
+def test_what_is_no_instant(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_instant(text, NOW)
+
+
+@given(st.one_of(st.text(), st.datetimes().map(str)))
+def test_any_text_is_an_instant_or_a_clear_error(text: str) -> None:
+    with contextlib.suppress(Invalid):
+        to_rfc3339(parse_instant(text, NOW))

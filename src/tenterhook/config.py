@@ -142,11 +142,6 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
     event_types = [
         ConfiguredEventType(**values, line=place.line) for place, values in rows["event_type"] if "name" in values
     ]
-    outboxes = [
-        ConfiguredOutbox(**values, line=place.line)
-        for place, values in rows["outbox"]
-        if "name" in values and "database" in values
-    ]
     _check_unique(rows)
     applications += _check_applications(rows, [application.uid for application in applications])
     report.finish()
@@ -157,8 +152,22 @@ def parse(text: str, file: str, environ: Mapping[str, str], *, kinds: Sequence[s
         event_types=tuple(event_types),
         sources=tuple(sources),
         endpoints=tuple(endpoints),
-        outboxes=tuple(outboxes),
+        outboxes=_outboxes(rows["outbox"]),
     )
+
+
+def of_outboxes(tables: Sequence[Mapping[str, object]], environ: Mapping[str, str]) -> Configuration:
+    """A configuration of outboxes alone, which a program gives: each has the keys of an `[[outbox]]`, None for absent.
+
+    Raises ConfigurationError as `parse` does; the number of a table stands in the place of its line.
+    """
+    report = Report("outboxes", {("outbox", number): number + 1 for number in range(len(tables))})
+    place = Place(report, ("outbox",))
+    given = [{key: value for key, value in table.items() if value is not None} for table in tables]
+    rows = _rows(place, expanded(place, given, environ))
+    _check_unique({"outbox": rows})
+    report.finish()
+    return Configuration(file=report.file, outboxes=_outboxes(rows))
 
 
 def check_settings(configuration: Configuration, settings: Settings) -> None:
@@ -239,6 +248,14 @@ def _endpoint(place: Place, values: dict[str, Any], kinds: Sequence[str]) -> lis
     return [ConfiguredEndpoint(**values, line=place.line)]
 
 
+def _outboxes(rows: Sequence[tuple[Place, dict[str, Any]]]) -> tuple[ConfiguredOutbox, ...]:
+    return tuple(
+        ConfiguredOutbox(**values, line=place.line)
+        for place, values in rows
+        if "name" in values and "database" in values
+    )
+
+
 def _source(place: Place, values: dict[str, Any]) -> list[ConfiguredSource]:
     """The source, or nothing if its table cannot make one."""
     secrets = _secrets(place, values)
@@ -287,7 +304,7 @@ def _check_unique(rows: Mapping[str, list[tuple[Place, dict[str, Any]]]]) -> Non
         ("outbox", "name", None),
     ):
         first: dict[tuple[object, object], int] = {}
-        for place, values in rows[noun]:
+        for place, values in rows.get(noun, ()):
             if key in values:
                 # a source and an endpoint have their uid from the key `name`
                 where = place["name" if (key, noun) in (("uid", "source"), ("uid", "endpoint")) else key]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 import msgspec
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -66,6 +67,15 @@ class Instrument:
         """Retention removed `what` (records, or payloads only) of so many messages and received requests."""
 
 
+class Gauge(Struct, frozen=True):
+    """How something stands now; `values` by those of the labels."""
+
+    name: str
+    about: str
+    values: dict[tuple[str, ...], float]
+    labels: tuple[str, ...] = ()
+
+
 class Stats(Instrument):
     """The figures behind `/metrics`, since this process began."""
 
@@ -79,6 +89,7 @@ class Stats(Instrument):
         self.lost_leases = 0
         self.signals: dict[str, int] = {}
         self.tasks: dict[tuple[str, str], int] = {}
+        self.relayed: dict[tuple[str, str], int] = {}
         self.invalid: dict[str, int] = {}
         self.gone: dict[tuple[str, str], int] = {}
         self.attempt_seconds = Histogram()
@@ -96,6 +107,11 @@ class Stats(Instrument):
     def payload_invalid(self, event_type: str) -> None:
         """A message was accepted although its payload does not fit the schema of its event type."""
         self.invalid[event_type] = self.invalid.get(event_type, 0) + 1
+
+    def rows_relayed(self, outbox: str, published: int, refused: int) -> None:
+        """Rows of an outbox became messages, or were found to be none."""
+        for fate, count in (("published", published), ("refused", refused)):
+            self.relayed[outbox, fate] = self.relayed.get((outbox, fate), 0) + count
 
     def attempt_settled(self, delivery: Delivery, attempt: Attempt, kept: bool) -> None:
         outcome = attempt.outcome
@@ -130,7 +146,7 @@ class Stats(Instrument):
 class StatsCollector(Collector):
     """Turns Stats, and the gauges that are given at the time of asking, into Prometheus metrics."""
 
-    def __init__(self, stats: Stats, gauges: dict[str, tuple[str, float]]) -> None:
+    def __init__(self, stats: Stats, gauges: Sequence[Gauge]) -> None:
         self._stats, self._gauges = stats, gauges
 
     def collect(self) -> Iterable[Metric]:
@@ -150,6 +166,9 @@ class StatsCollector(Collector):
         )
         invalid = {(name,): count for name, count in s.invalid.items()}
         yield _labelled("tenterhook_payloads_invalid", "Accepted payloads that do not fit.", ("event_type",), invalid)
+        yield _labelled(
+            "tenterhook_outbox_rows", "Rows of outboxes by what became of them.", ("outbox", "fate"), s.relayed
+        )
         signals = {(kind,): count for kind, count in s.signals.items()}
         yield _labelled("tenterhook_signals", "Signals by kind.", ("kind",), signals)
         yield _labelled("tenterhook_tasks", "Tasks that have ended, by kind and state.", ("kind", "state"), s.tasks)
@@ -159,8 +178,11 @@ class StatsCollector(Collector):
         yield s.attempt_seconds.family("tenterhook_attempt_seconds", "How long attempts took.")
         yield s.delivery_seconds.family("tenterhook_delivery_seconds", "From accepted to delivered, retries included.")
         yield s.batch_sizes.family("tenterhook_commit_batch_size", "Pieces of work per commit.")
-        for name, (help_text, value) in self._gauges.items():
-            yield GaugeMetricFamily(name, help_text, value)
+        for gauge in self._gauges:
+            family = GaugeMetricFamily(gauge.name, gauge.about, labels=gauge.labels)
+            for values, value in gauge.values.items():
+                family.add_metric(values, value)
+            yield family
 
 
 def _labelled(
@@ -172,7 +194,7 @@ def _labelled(
     return family
 
 
-def prometheus(stats: Stats, gauges: dict[str, tuple[str, float]]) -> bytes:
+def prometheus(stats: Stats, gauges: Sequence[Gauge]) -> bytes:
     """The page behind `/metrics`."""
     registry = CollectorRegistry()
     registry.register(StatsCollector(stats, gauges))

@@ -20,6 +20,13 @@ class ServerUnreachable(TenterhookError):
     status = 503
 
 
+class Refused(TenterhookError):
+    """The server refuses the request."""
+
+    code = "refused"
+    status = 502
+
+
 class Answer(Struct, frozen=True):
     """What a server answered."""
 

@@ -30,7 +30,7 @@ from tenterhook.errors import TenterhookError
 from tenterhook.http_server import HttpServer, http_server, listen, raise_file_limit
 from tenterhook.hub import Hub, Limits
 from tenterhook.ids import IdMaker
-from tenterhook.observe import AttemptLog, Instrument, Instruments, Stats, prometheus
+from tenterhook.observe import AttemptLog, Gauge, Instrument, Instruments, Stats, prometheus
 from tenterhook.operational import Notices
 from tenterhook.outbox.databases import open_table
 from tenterhook.outbox.publishing import Publisher
@@ -117,7 +117,8 @@ class Node:
             policy.lifetime,
             self.notices,
         )
-        self.relays = Relays(Publisher(self.hub.publish, self.clock, settings.max_payload), self.clock, open_table)
+        publisher = Publisher(self.hub.publish, self.clock, settings.max_payload)
+        self.relays = Relays(publisher, self.clock, open_table, self.stats)
         self.ready = False
         self.api = Api(
             self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
@@ -198,15 +199,39 @@ class Node:
     async def metrics(self) -> bytes:
         """The page behind `/metrics`."""
         counts = await self.store.counts()
-        late = 0.0 if counts.oldest_due is None else max(0.0, (self.clock.now() - counts.oldest_due) / SECOND)
         return prometheus(
             self.stats,
-            {
-                "tenterhook_deliveries_pending": ("Deliveries that have not ended.", counts.pending),
-                "tenterhook_oldest_due_seconds": ("How long the most overdue delivery has waited.", late),
-                "tenterhook_attempts_in_flight": ("Attempts under way.", self.worker.in_flight),
-            },
-        )
+            [
+                Gauge("tenterhook_deliveries_pending", "Deliveries that have not ended.", {(): counts.pending}),
+                Gauge(
+                    "tenterhook_oldest_due_seconds", "How long the most overdue delivery has waited.",
+                    {(): self._age(counts.oldest_due)},
+                ),
+                Gauge("tenterhook_attempts_in_flight", "Attempts under way.", {(): self.worker.in_flight}),
+                *self._outbox_gauges(),
+            ],
+        )  # fmt: skip
+
+    def _outbox_gauges(self) -> list[Gauge]:
+        relayed = {name: waiting for name, waiting in self.relays.waiting.items() if waiting is not None}
+        return [
+            Gauge(
+                "tenterhook_outbox_relaying", "Whether this node relays from the outbox.",
+                {(name,): name in relayed for name in self.relays.names}, ("outbox",),
+            ),
+            Gauge(
+                "tenterhook_outbox_waiting", "Rows that wait in the outbox.",
+                {(name,): waiting.rows for name, waiting in relayed.items()}, ("outbox",),
+            ),
+            Gauge(
+                "tenterhook_outbox_oldest_seconds", "How long the oldest of them has waited.",
+                {(name,): self._age(waiting.oldest) for name, waiting in relayed.items()}, ("outbox",),
+            ),
+        ]  # fmt: skip
+
+    def _age(self, since: int | None) -> float:
+        """In seconds; 0 where there is nothing."""
+        return 0.0 if since is None else max(0.0, (self.clock.now() - since) / SECOND)
 
 
 async def _best_effort(work: Coroutine[Any, Any, None]) -> None:

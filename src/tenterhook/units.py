@@ -1,8 +1,8 @@
-"""Durations and sizes as people write them (`1h30m`, `25MiB`), to and from whole microseconds and bytes."""
+"""Durations, instants and sizes as people write them (`1h30m`, `25MiB`), to and from whole microseconds and bytes."""
 
 import re
 
-from tenterhook.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from tenterhook.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, from_rfc3339
 from tenterhook.errors import Invalid
 
 DURATIONS = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": MILLISECOND, "us": 1}
@@ -13,6 +13,9 @@ SIZES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "GB": 10**9, "MB": 10**
 
 LONGEST = 36_500 * DAY
 """A century: any instant of ours plus a duration stays far inside 63 bits."""
+
+LAST = 253_370_764_800 * SECOND
+"""The beginning of the year 9999: whatever the offset, every instant before it can be written."""
 
 LARGEST = 1 << 50
 
@@ -50,6 +53,24 @@ def format_duration(span: int) -> str:
         if number:
             parts.append(f"{number}{unit}")
     return "".join(parts) or "0s"
+
+
+def parse_instant(text: str, now: int) -> int:
+    """`2h` → two hours before `now`; `2026-01-31T12:00:00Z`, `2026-01-31` → that instant (µs UTC).
+
+    It is from 1970 to 9998. Raises Invalid.
+    """
+    if _DURATION.fullmatch(text):
+        return max(0, now - parse_duration(text))
+    try:
+        instant = from_rfc3339(text)
+    except ValueError:
+        instant = -1
+    if not 0 <= instant < LAST:
+        raise Invalid(
+            f"{text!r} is not an instant: write how long ago, such as 2h, or a time, such as 2026-01-31T12:00:00Z"
+        )
+    return instant
 
 
 def parse_size(text: str) -> int:

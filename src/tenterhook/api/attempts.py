@@ -71,8 +71,8 @@ class AttemptRequestOut(Out, kw_only=True):
     body_encoding: Encoding | UnsetType = UNSET
 
 
-class MessageAttemptOut(Out):
-    """An attempt as the wire API shows it; the fields of our own only when one attempt is read."""
+class MessageAttemptOut(Out, kw_only=True):
+    """An attempt as the wire API shows it; the fields of our own behind `reason` only when one attempt is read."""
 
     id: str
     url: str
@@ -86,8 +86,8 @@ class MessageAttemptOut(Out):
     endpoint_id: str
     timestamp: Time
     msg: messages.MessageOut | UnsetType = UNSET
+    reason: str
     number: int | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
     request: AttemptRequestOut | UnsetType = UNSET
     response_headers: str | UnsetType = UNSET
@@ -147,6 +147,7 @@ def shown(
         endpoint_id=attempt.endpoint,
         timestamp=instant(attempt.started_at),
         msg=msg,
+        reason=outcome.reason.value,
     )
 
 
@@ -161,7 +162,7 @@ def _detailed(attempt: Attempt) -> MessageAttemptOut:
     outcome = attempt.outcome
     body, encoding = (None, UNSET) if outcome.request_body is None else text_of(outcome.request_body)
     out = shown(attempt)
-    out.number, out.reason, out.detail = attempt.number, outcome.reason.value, outcome.detail
+    out.number, out.detail = attempt.number, outcome.detail
     out.request = AttemptRequestOut(headers=outcome.request_head.decode("latin-1"), body=body, body_encoding=encoding)
     out.response_headers, out.response_cut = outcome.response_head.decode("latin-1"), outcome.response_cut
     out.timing = _timing(outcome.timing)

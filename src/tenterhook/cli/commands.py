@@ -4,7 +4,20 @@ from typing import Annotated
 
 import typer
 
-from tenterhook.cli import backing_up, checking, copying, demo, outbox, pruning, publishing, serving, tokens
+from tenterhook.cli import (
+    backing_up,
+    checking,
+    copying,
+    demo,
+    endpoints,
+    messages,
+    outbox,
+    pruning,
+    publishing,
+    replaying,
+    serving,
+    tokens,
+)
 from tenterhook.cli.output import AsJson, emit, installed_version
 
 app = typer.Typer(
@@ -51,6 +64,10 @@ def version(as_json: AsJson = False) -> None:
 
 app.command("serve")(serving.command)
 app.command("send")(publishing.send)
+app.command("resend")(replaying.resend)
+app.command("replay")(replaying.replay)
+app.add_typer(messages.app, name="message")
+app.add_typer(endpoints.app, name="endpoint")
 app.command("check")(checking.check)
 app.command("backup")(backing_up.backup)
 app.command("copy")(copying.copy)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tenterhook.cli.output import AsJson, ConfigFile, Database, emit
+from tenterhook.cli.output import AsJson, ConfigFile, Database, emit, show_table
 from tenterhook.clock import SystemClock, to_rfc3339
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.model import Token
@@ -91,17 +91,7 @@ def listing(config: ConfigFile = None, database: Database = None, as_json: AsJso
     if as_json:
         emit(rows, "", True)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "name", "scope", "app", "created", "expires", "state"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        # as Text, because a name may look like markup
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-    Console(width=None if os.isatty(1) else 200, soft_wrap=not os.isatty(1)).print(table)
+    show_table(("id", "name", "scope", "app", "created", "expires", "state"), [tuple(row.values()) for row in rows])
 
 
 @app.command()

@@ -1,18 +1,23 @@
 """The pipeline on the event loop of the program that uses it."""
 
+import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 from urllib.parse import unquote
 
 import msgspec
 
+from tenterhook import config
 from tenterhook.api.http import Scope
 from tenterhook.library.verbs import JSON, Request, Verbs
 from tenterhook.observe import Instrument
+from tenterhook.outbox import databases
 from tenterhook.serve import Node, running
 from tenterhook.settings import Settings, load
+
+Outboxes = Sequence[Mapping[str, object]]
 
 
 class Refused(Exception):
@@ -46,11 +51,15 @@ class AsyncTenterhook(Verbs[Awaitable[JSON]]):
         self,
         database: str = "sqlite:///tenterhook.db",
         *,
+        outboxes: Outboxes = (),
         watch: Instrument | None = None,
         **settings: str | bool | int,
     ) -> None:
-        """`settings` are those of the server, as one writes them: `retry_schedule="5s,5m"`. Raises ConfigurationError."""
+        """`settings` are those of the server, as one writes them: `retry_schedule="5s,5m"`; so are `outboxes`, tables with
+        the keys of `[[outbox]]`. Raises ConfigurationError."""
         super().__init__()
+        self._outboxes = config.of_outboxes(outboxes, os.environ)
+        databases.check(self._outboxes)
         self._settings, self._token = settings_of(database, settings)
         self._watch = watch
         self._open = AsyncExitStack()
@@ -59,7 +68,9 @@ class AsyncTenterhook(Verbs[Awaitable[JSON]]):
     async def open(self) -> Self:
         """Begin to deliver. Raises StoreUnavailable, SchemaMismatch."""
         if self._node is None:
-            self._node = await self._open.enter_async_context(running(self._settings, watch=self._watch))
+            node = await self._open.enter_async_context(running(self._settings, watch=self._watch))
+            await node.relay(self._outboxes.outboxes)
+            self._node = node
         return self
 
     async def close(self) -> None:

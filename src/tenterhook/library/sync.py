@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
-from tenterhook.library.asynchronous import AsyncTenterhook
+from tenterhook.library.asynchronous import AsyncTenterhook, Outboxes
 from tenterhook.library.verbs import JSON, Request, Verbs
 from tenterhook.observe import Instrument
 
@@ -19,12 +19,13 @@ class Tenterhook(Verbs[JSON]):
         self,
         database: str = "sqlite:///tenterhook.db",
         *,
+        outboxes: Outboxes = (),
         watch: Instrument | None = None,
         **settings: str | bool | int,
     ) -> None:
-        """`settings` are those of the server, as one writes them: `retry_schedule="5s,5m"`. Raises ConfigurationError."""
+        """The arguments of AsyncTenterhook. Raises ConfigurationError."""
         super().__init__()
-        self._hooks = AsyncTenterhook(database, watch=watch, **settings)
+        self._hooks = AsyncTenterhook(database, outboxes=outboxes, watch=watch, **settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

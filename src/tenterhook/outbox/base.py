@@ -54,6 +54,17 @@ class Reading(Struct, frozen=True):
     payload: int
 
 
+class Waiting(Struct, frozen=True):
+    """What waits in an outbox: how many `rows`, counted up to COUNTED, and since when (µs UTC) the `oldest` does."""
+
+    rows: int
+    oldest: int | None
+
+
+COUNTED = 10_000
+"""A longer outbox is not counted to its end."""
+
+
 class Table(Protocol):
     """An open outbox. Each verb raises Unavailable; then nothing is known of what it did."""
 
@@ -68,6 +79,9 @@ class Table(Protocol):
 
     async def settle(self, published: Sequence[str], kept: Sequence[Kept]) -> None:
         """Delete the rows with the ids `published`, and write down the others, in one transaction."""
+
+    async def waiting(self) -> Waiting:
+        """What waits; rows that can be no message do not count."""
 
 
 OpenTable = Callable[[ConfiguredOutbox, Callable[[], None]], AbstractAsyncContextManager[Table]]

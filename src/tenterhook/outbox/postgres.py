@@ -7,9 +7,9 @@ import asyncpg
 
 from tenterhook.clock import MILLISECOND
 from tenterhook.config import ConfiguredOutbox
-from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable
+from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable, Waiting
 from tenterhook.outbox.schema import CHANNEL, RESTING, ddl, quoted
-from tenterhook.outbox.statements import keep_values, statements, take_values
+from tenterhook.outbox.statements import keep_values, statements, take_values, waiting_of
 
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
@@ -143,6 +143,11 @@ class PostgresTable:
                     await self._connection.execute(self._statements.delete, published)
                 if kept:
                     await self._connection.executemany(self._statements.keep, keep_values(kept))
+
+    async def waiting(self) -> Waiting:
+        with _mapped():
+            (found,) = await self._connection.fetch(self._statements.waiting)
+        return waiting_of(tuple(found))
 
 
 _: type[Table] = PostgresTable

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from tenterhook import clock
 from tenterhook.clock import HOUR, SECOND, Clock
 from tenterhook.config import ConfiguredOutbox
-from tenterhook.outbox.base import Kept, OpenTable, Reading, Table, Unavailable
+from tenterhook.observe import Stats
+from tenterhook.outbox.base import Kept, OpenTable, Reading, Table, Unavailable, Waiting
 from tenterhook.outbox.batch import plan
 from tenterhook.outbox.publishing import Publisher
 
@@ -28,6 +29,8 @@ READ_BYTES = 16 << 20
 """How many bytes of payloads are held in memory for one outbox, about: one payload may exceed it."""
 REOPEN_FIRST, REOPEN_LAST = SECOND, 30 * SECOND
 STOP_SECONDS = 5
+LOOK = 10 * SECOND
+"""How often a relay looks how much waits."""
 TOLD, MOST_TOLD = HOUR, 100
 """How long the log is not told the same of an outbox again, and how many different things it is told in that time."""
 
@@ -35,14 +38,19 @@ TOLD, MOST_TOLD = HOUR, 100
 class Relays:
     """The relays of a server, one for each outbox of its configuration."""
 
-    def __init__(self, publisher: Publisher, clock: Clock, open_table: OpenTable) -> None:
-        self._publisher, self._clock, self._open = publisher, clock, open_table
+    def __init__(self, publisher: Publisher, clock: Clock, open_table: OpenTable, stats: Stats) -> None:
+        self._publisher, self._clock, self._open, self._stats = publisher, clock, open_table, stats
         self._running: dict[str, Relay] = {}
 
     @property
     def names(self) -> list[str]:
         """The outboxes that are relayed from."""
         return list(self._running)
+
+    @property
+    def waiting(self) -> dict[str, Waiting | None]:
+        """What waits in each outbox, as it was a moment ago; None for one that is not relayed from here right now."""
+        return {name: relay.waiting for name, relay in self._running.items()}
 
     async def apply(self, outboxes: Iterable[ConfiguredOutbox]) -> None:
         """Relay from these outboxes, and from no others."""
@@ -51,7 +59,7 @@ class Relays:
         await self._end(changed)
         for name, outbox in wanted.items():
             if name not in self._running:
-                self._running[name] = Relay(outbox, self._publisher, self._clock, self._open)
+                self._running[name] = Relay(outbox, self._publisher, self._clock, self._open, self._stats)
                 self._running[name].start()
 
     async def stop(self) -> None:
@@ -67,9 +75,13 @@ class Relays:
 class Relay:
     """Relays from one outbox, for as long as it takes: whatever happens to the database, it tries again."""
 
-    def __init__(self, outbox: ConfiguredOutbox, publisher: Publisher, clock: Clock, open_table: OpenTable) -> None:
+    def __init__(
+        self, outbox: ConfiguredOutbox, publisher: Publisher, clock: Clock, open_table: OpenTable, stats: Stats
+    ) -> None:
         self.outbox = outbox
-        self._publisher, self._clock, self._open = publisher, clock, open_table
+        self.waiting: Waiting | None = None
+        self._looked_at = 0
+        self._publisher, self._clock, self._open, self._stats = publisher, clock, open_table, stats
         self._reading = Reading(outbox.batch, READ_BYTES, publisher.max_payload)
         self._wake, self._ending = asyncio.Event(), asyncio.Event()
         self._failures = 0
@@ -97,15 +109,26 @@ class Relay:
                 self._tell(f"waits: {error}", str(error))
             except Exception:
                 log.exception("outbox %s: an error of the relay; it goes on", self.outbox.name)
+            self.waiting = None
             await clock.until(self._ending, min(REOPEN_LAST, REOPEN_FIRST << min(self._failures, 20)))
             self._failures += 1
 
     async def _relay(self, table: Table) -> None:
         while not self._ending.is_set():
             self._wake.clear()
-            wait = await self.round(table) if await table.lead() else self.outbox.poll
+            if await table.lead():
+                await self._look(table)
+                wait = await self.round(table)
+            else:
+                wait = self.outbox.poll
             self._well()
             await clock.until(self._wake, wait)
+
+    async def _look(self, table: Table) -> None:
+        """How much waits, now and then. Raises Unavailable."""
+        now = clock.steady()
+        if self.waiting is None or now - self._looked_at >= LOOK:
+            self.waiting, self._looked_at = await table.waiting(), now
 
     async def round(self, table: Table) -> int:
         """Read, publish, delete; how long to wait until the next round (µs). Raises Unavailable."""
@@ -116,7 +139,10 @@ class Relay:
         fates = await asyncio.gather(*(self._publisher.line(line) for line in planned.lines))
         kept = [row for fate in fates for row in fate.kept]
         self._explain(kept)
-        await table.settle([row for fate in fates for row in fate.published], [*planned.held, *kept])
+        published = [row for fate in fates for row in fate.published]
+        await table.settle(published, [*planned.held, *kept])
+        refused = sum(row.retry_at is None for row in kept)
+        self._stats.rows_relayed(self.outbox.name, len(published), refused)
         if any(fate.unavailable for fate in fates):
             # lets go of the table, so that another server may do it
             raise Unavailable("messages cannot be stored")

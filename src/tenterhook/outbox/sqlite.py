@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from tenterhook.config import ConfiguredOutbox
-from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable
+from tenterhook.outbox.base import Kept, Reading, Row, Table, Unavailable, Waiting
 from tenterhook.outbox.schema import ddl
-from tenterhook.outbox.statements import keep_values, statements, take_values
+from tenterhook.outbox.statements import keep_values, statements, take_values, waiting_of
 
 BUSY_SECONDS = 5
 T = TypeVar("T")
@@ -76,6 +76,9 @@ class SqliteTable:
 
     async def settle(self, published: Sequence[str], kept: Sequence[Kept]) -> None:
         await self._call(partial(self._settle, published, kept))
+
+    async def waiting(self) -> Waiting:
+        return waiting_of(await self._call(lambda db: db.execute(self._statements.waiting).fetchone()))
 
     def _settle(self, published: Sequence[str], kept: Sequence[Kept], db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")

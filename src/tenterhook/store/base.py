@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from tenterhook.clock import SECOND, Clock
 from tenterhook.errors import TenterhookError
@@ -336,6 +337,9 @@ class DeliveryCounts(Struct, frozen=True):
     cancelled: int = 0
     untried: int = 0
     retrying: int = 0
+
+    def plus(self, other: "DeliveryCounts") -> "DeliveryCounts":
+        return DeliveryCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
 
 class Counts(Struct, frozen=True):

@@ -11,6 +11,8 @@ from tenterhook.model import OPERATIONAL, State, Task
 from tenterhook.store.base import DeliveryCounts, TaskPage
 from tenterhook.store.sql import Verb, listed, select, select_one
 
+MESSAGES = 10_000
+"""How many a step of counting deliveries looks at: some ten milliseconds."""
 _DELIVERIES = 10_000
 _APPLICATIONS = 100
 
@@ -81,30 +83,39 @@ def collect_event_types(task: Task, now: int) -> Verb[TaskPage]:
 # of one endpoint
 
 
-def count_deliveries(app: str, endpoint: str, since: int, until: int) -> Verb[DeliveryCounts]:
-    """By way of the messages of the application: deliveries that have ended are in no index by endpoint."""
+def count_deliveries(app: str, endpoint: str, after: str, end: str) -> Verb[tuple[DeliveryCounts, str | None]]:
+    """One step, over messages with ids from `after` to `end`, both not included: the counts, and behind which message the
+    next begins (None: it was the last).
+
+    By way of the messages of the application: deliveries that have ended are in no index by endpoint.
+    """
+    last = yield from select_one(
+        "SELECT id FROM message WHERE app = ? AND id > ? AND id < ? ORDER BY id LIMIT 1 OFFSET ?",
+        app, after, end, MESSAGES - 1,
+    )  # fmt: skip
+    upto, compared = (end, "<") if last is None else (last[0], "<=")
     found = yield from select(
         "SELECT d.state, CASE WHEN d.attempts > 0 THEN 1 ELSE 0 END, count(*)"
         " FROM message AS m JOIN delivery AS d ON d.message = m.id AND d.endpoint = ?"
-        " WHERE m.app = ? AND m.id >= ? AND m.id < ? GROUP BY 1, 2",
-        endpoint, app, ids.ceiling("msg_", since), ids.ceiling("msg_", until),
+        f" WHERE m.app = ? AND m.id > ? AND m.id {compared} ? GROUP BY 1, 2",
+        endpoint, app, after, upto,
     )  # fmt: skip
     counts: dict[str, int] = defaultdict(int)
     for state, tried, count in found:
         ended = _ENDED.get(state)
         counts[ended or ("retrying" if tried else "untried")] += count
-    return DeliveryCounts(**counts)
+    return DeliveryCounts(**counts), None if last is None else last[0]
 
 
 _ENDED = {State.DELIVERED.value: "delivered", State.FAILED.value: "failed", State.CANCELLED.value: "cancelled"}
 
 
 def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int]]:
-    """How many have succeeded, and how many have not."""
-    found = yield from select(
-        "SELECT CASE WHEN result = 'ok' THEN 1 ELSE 0 END, count(*) FROM attempt"
-        " WHERE app = ? AND endpoint = ? AND id >= ? AND id < ? GROUP BY 1",
-        app, endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until),
-    )  # fmt: skip
-    counts = {row[0]: row[1] for row in found}
-    return counts.get(1, 0), counts.get(0, 0)
+    """How many have succeeded, and how many have not: two counts in indexes, which read no attempt."""
+    if (yield from select_one("SELECT id FROM endpoint WHERE app = ? AND id = ?", app, endpoint)) is None:
+        return 0, 0
+    chosen = "SELECT count(*) FROM attempt WHERE endpoint = ? AND id >= ? AND id < ?"
+    values = (endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until))
+    found = yield from select(f"SELECT ({chosen}), ({chosen} AND result <> 'ok')", *values, *values)
+    every, failed = found[0]
+    return every - failed, failed

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
+from tenterhook import ids
 from tenterhook.model import (
     Application,
     Attempt,
@@ -210,7 +211,15 @@ class SharedVerbs:
         return await self._read(search.search_attempts, app, cursor, wanted, message, endpoint)
 
     async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
-        return await self._read(statistics.count_deliveries, app, endpoint, since, until)
+        counts, after = DeliveryCounts(), ids.ceiling("msg_", since)
+        while True:  # each step is a read of its own, so that a long history leaves room for others
+            found, reached = await self._read(
+                statistics.count_deliveries, app, endpoint, after, ids.ceiling("msg_", until)
+            )
+            counts = counts.plus(found)
+            if reached is None:
+                return counts
+            after = reached
 
     async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
         return await self._read(statistics.count_attempts, app, endpoint, since, until)
