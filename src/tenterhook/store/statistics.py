@@ -100,10 +100,10 @@ _ENDED = {State.DELIVERED.value: "delivered", State.FAILED.value: "failed", Stat
 
 
 def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int]]:
-    """How many have succeeded, and how many have not."""
+    """How many have succeeded, and how many have not; those that a transformation cancelled are neither."""
     found = yield from select(
         "SELECT CASE WHEN result = 'ok' THEN 1 ELSE 0 END, count(*) FROM attempt"
-        " WHERE app = ? AND endpoint = ? AND id >= ? AND id < ? GROUP BY 1",
+        " WHERE app = ? AND endpoint = ? AND id >= ? AND id < ? AND result <> 'cancelled' GROUP BY 1",
         app, endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until),
     )  # fmt: skip
     counts = {row[0]: row[1] for row in found}
