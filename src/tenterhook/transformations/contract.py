@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from tenterhook.errors import Invalid, TenterhookError
+from tenterhook.errors import Invalid
 from tenterhook.headers import check_headers
 from tenterhook.model import Transformation
 from tenterhook.transformations.jobs import Job, Report
@@ -20,11 +20,12 @@ MOST_DETAIL = 500
 """How much of what a program says of its failure is kept, in characters."""
 
 
-class Failed(TenterhookError):
-    """The transformation could not be run to its end."""
+class Failed(Exception):
+    """The transformation could not be run to its end; `detail` is for those who wrote it."""
 
-    code = "transformation_failed"
-    status = 422
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
