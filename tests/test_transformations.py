@@ -305,9 +305,9 @@ async def test_a_child_that_dies_is_replaced(runner: Runner) -> None:
 
 
 async def test_a_child_that_stands_still_is_ended(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", SECOND // 5)
     await outcome(runner, handler(""))
     [pid] = children()
+    monkeypatch.setattr(module, "PATIENCE", SECOND // 5)
     os.kill(pid, signal.SIGSTOP)
     assert await outcome(runner, handler("")) == "it took too long, and had to be stopped from outside"
     assert pid not in children()
@@ -320,6 +320,12 @@ async def test_a_child_is_replaced_now_and_then(runner: Runner, monkeypatch: pyt
         assert await outcome(runner, handler("")) == AS_IT_WAS
         seen.update(children())
     assert len(seen) == 3
+    assert len(children()) == 1
+
+
+async def test_what_surrounds_a_payload_has_a_bound(runner: Runner) -> None:
+    body = "for (let i = 0; i < 50; i++) webhook.headers['a' + i] = 'x'.repeat(5e4);"
+    assert await outcome(runner, handler(body)) == "webhook.url and webhook.headers are too long"
     assert len(children()) == 1
 
 
