@@ -4,11 +4,11 @@ On Linux on x86-64 and ARM64 the kernel refuses every call but those that comput
 open: there are no files, sockets and processes any more, whatever runs here. Elsewhere limits of the process remain.
 """
 
-import ctypes
 import os
 import resource
 import struct
 import sys
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -18,6 +18,8 @@ _NO_NEW_PRIVILEGES, _SET_FILTER, _FILTER = 38, 22, 2  # linux/prctl.h, linux/sec
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 _ALLOW, _REFUSE, _KILL = 0x7FFF_0000, 0x0005_0001, 0x8000_0000  # linux/seccomp.h; refused is EPERM
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+
+_STEP = struct.Struct("=HBBI")  # struct sock_filter
 
 _CALLS = {
     # name: its numbers on x86_64 and aarch64
@@ -54,7 +56,8 @@ def confine() -> bool:
 def _limit(what: int, most: int) -> None:
     hard = resource.getrlimit(what)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (most, most))
+    with suppress(OSError, ValueError):  # a service manager may forbid to change limits, whichever way
+        resource.setrlimit(what, (most, most))
 
 
 def _program(machine: _Machine) -> bytes:
@@ -69,16 +72,18 @@ def _program(machine: _Machine) -> bytes:
         (_RETURN, 0, 0, _REFUSE),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    return b"".join(struct.pack("=HBBI", *step) for step in steps)
-
-
-class _Filter(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
+    return b"".join(_STEP.pack(*step) for step in steps)
 
 
 def _install(program: bytes) -> bool:
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+    except (ImportError, OSError, MemoryError):  # where memory may not be made executable, some builds cannot load it
+        return False
     prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-    wanted = _Filter(len(program) // 8, program)
-    steps = ((_NO_NEW_PRIVILEGES, 1, 0, 0, 0), (_SET_FILTER, _FILTER, ctypes.addressof(wanted), 0, 0))
-    return all(prctl(*step) == 0 for step in steps)
+    steps = ctypes.create_string_buffer(program)
+    header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // _STEP.size, ctypes.addressof(steps)))
+    asked = ((_NO_NEW_PRIVILEGES, 1, 0), (_SET_FILTER, _FILTER, ctypes.addressof(header)))
+    return all(prctl(*one, 0, 0) == 0 for one in asked)
