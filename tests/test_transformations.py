@@ -291,8 +291,7 @@ async def test_the_engine_stops_what_goes_too_far_and_the_next_run_is_as_ever(
     "new Array(4294967295).join('x')",
 ])  # fmt: skip
 async def test_the_kernel_stops_what_the_engine_cannot(runner: Runner, body: str) -> None:
-    stopped = await outcome(runner, handler(body))
-    assert isinstance(stopped, str) and stopped.startswith("it took"), stopped
+    assert await outcome(runner, handler(body)) == "it took too long, and had to be stopped from outside"
     assert await outcome(runner, handler("")) == AS_IT_WAS
 
 
@@ -309,7 +308,7 @@ async def test_a_child_that_stands_still_is_ended(runner: Runner, monkeypatch: p
     [pid] = children()
     monkeypatch.setattr(module, "PATIENCE", SECOND // 5)
     os.kill(pid, signal.SIGSTOP)
-    assert await outcome(runner, handler("")) == "it took too long, and had to be stopped from outside"
+    assert await outcome(runner, handler("")) == "the process that ran it did not answer in time"
     assert pid not in children()
 
 

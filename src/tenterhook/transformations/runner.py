@@ -113,7 +113,9 @@ class Runner:
 
 
 def _ended(status: int, error: Exception) -> Failed:
-    if status == -signal.SIGPROF or isinstance(error, TimeoutError):
+    if status == -signal.SIGPROF:
         return Failed("it took too long, and had to be stopped from outside")
     log.warning("a process that runs transformations ended with %d: %r", status, error)
+    if isinstance(error, TimeoutError):
+        return Failed("the process that ran it did not answer in time")
     return Failed("the process that ran it ended unexpectedly")
