@@ -5,6 +5,8 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -264,6 +266,7 @@ def test_whatever_a_child_claims_is_checked(report: Report) -> None:
         ("while (true);", "it took more than 0.5 seconds of computing (line "),
         ("try { while (true); } finally { return webhook }", "it took more than 0.5 seconds of computing"),
         ("Object.defineProperty(webhook, 'payload', { get() { while (true); } })", "it took more than 0.5 seconds"),
+        ("throw { toString() { while (true); } }", "it took more than 0.5 seconds"),
         ("/^(a|a?)+$/.test('a'.repeat(40) + '!')", "it took more than 0.5 seconds of computing"),
         ("const a = []; while (true) a.push('x'.repeat(999) + a.length);", "took more than 64 MiB of memory"),
         ("new Uint8Array(1e9)", "took more than 64 MiB of memory"),
@@ -286,7 +289,6 @@ async def test_the_engine_stops_what_goes_too_far_and_the_next_run_is_as_ever(
 
 @pytest.mark.parametrize("body", [
     HUNG,
-    "throw { toString() { while (true); } };\nError.prototype.toString = null",
     "Error.prototype.toString = () => { while (true); }; while (true);",
     "new Array(4294967295).join('x')",
 ])  # fmt: skip
@@ -310,6 +312,54 @@ async def test_a_child_that_stands_still_is_ended(runner: Runner, monkeypatch: p
     os.kill(pid, signal.SIGSTOP)
     assert await outcome(runner, handler("")) == "the process that ran it did not answer in time"
     assert pid not in children()
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\1\x01", b""])
+async def test_what_is_no_report_ends_the_child(runner: Runner, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from somebody who has taken it over."""
+    program = (
+        f"import os, socket; s = socket.socket(fileno=0); s.recv(9); s.sendall({sent!r}); s.recv(99999); s.close()"
+    )
+    monkeypatch.setattr(module, "_COMMAND", (sys.executable, "-I", "-c", program))
+    assert await outcome(runner, handler("")) == "the process that ran it ended unexpectedly"
+    assert children() == []
+    monkeypatch.undo()
+    assert await outcome(runner, handler("")) == AS_IT_WAS
+
+
+async def test_a_child_that_drips_is_ended(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import socket, time; s = socket.socket(fileno=0)\nwhile 1: s.sendall(bytes([0, 1, 0, 0])); time.sleep(0.01)"
+    )
+    monkeypatch.setattr(module, "_COMMAND", (sys.executable, "-I", "-c", program))
+    monkeypatch.setattr(module, "PATIENCE", SECOND)
+    assert await outcome(runner, handler("")) == "the process that ran it did not answer in time"
+    assert children() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_child_outlives_the_signals_that_ask_the_server_to_stop(runner: Runner, number: int) -> None:
+    await outcome(runner, handler(""))
+    [pid] = children()
+    os.kill(pid, number)
+    assert await outcome(runner, handler("")) == AS_IT_WAS
+    assert children() == [pid]
+
+
+def test_children_end_with_a_server_that_is_killed() -> None:
+    program = """
+import asyncio, os, psutil
+from tenterhook.transformations.runner import Runner
+async def main():
+    await Runner(9).check("function handler() {}")
+    print(psutil.Process().children()[0].pid, flush=True)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=10)
 
 
 async def test_a_child_is_replaced_now_and_then(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,9 @@ def answer_to(job: Job) -> bytes:
 def main() -> None:
     """Serve the socket that is standard input until the other side closes it."""
     frames = Frames(socket.socket(fileno=sys.stdin.fileno()))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # meant for the server, which lets runs that have begun come to their end
+        signal.signal(number, signal.SIG_IGN)
     confine()
     while True:
         try:

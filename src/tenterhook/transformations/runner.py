@@ -37,21 +37,20 @@ class _Child:
     """A process and the socket to it. Any failure of a conversation ends it."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         with theirs:
             # without our environment, where secrets may be, and with no file of ours but its end of the socket
             self._process = subprocess.Popen(  # noqa: S603 (our own program)
                 _COMMAND, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/"
             )
-        self._socket, self._frames = ours, Frames(ours)
         self.jobs = 0
 
     def ask(self, work: Job, patience: int) -> Report:
-        """Raises OSError, EOFError, ValueError."""
-        self._socket.settimeout(patience / SECOND)
-        self._frames.write(msgspec.msgpack.encode(work))
+        """Raises OSError (TimeoutError too), EOFError, ValueError, MsgspecError."""
         self.jobs += 1
-        return msgspec.msgpack.decode(self._frames.read(work.most + BESIDE_PAYLOAD), type=Report)
+        frames = Frames(self._socket, patience / SECOND)
+        frames.write(msgspec.msgpack.encode(work))
+        return msgspec.msgpack.decode(frames.read(work.most + BESIDE_PAYLOAD), type=Report)
 
     def end(self) -> int:
         """Its exit status: the negative number of the signal that ended it, ours or another."""
@@ -100,10 +99,13 @@ class Runner:
 
     def _ask(self, work: Job) -> Report:
         """The report of a child that is idle, or of a new one. Raises Failed when it ends over the job."""
-        child = self._idle.pop() if self._idle else _Child()
+        try:
+            child = self._idle.pop()
+        except IndexError:
+            child = _Child()
         try:
             report = child.ask(work, PATIENCE)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
             raise _ended(child.end(), error) from None
         if child.jobs < MOST_JOBS:
             self._idle.append(child)
