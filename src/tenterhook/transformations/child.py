@@ -58,9 +58,7 @@ _HARNESS = """
       payload: written === before ? null : isText ? after : written };
   }
   return function __run(code, given, payload, isJson) {
-    let result;
-    try { result = __work(code, given, payload, isJson); } catch (error) { result = thrown(error); }
-    return stringify(result);
+    try { return stringify(__work(code, given, payload, isJson)); } catch (error) { return stringify(thrown(error)); }
   };
 })()
 """
@@ -68,6 +66,8 @@ _HARNESS = """
 
 _LINE = re.compile(r"^    at (?!__work |__run )(?:.* \()?<input>:(\d+)", re.MULTILINE)
 """The innermost place in the code, which the engine names like our own."""
+_MOST_WORDS = 1_000
+"""Of what code says of its failure."""
 _OUT_OF_TIME = f"it took more than {CPU_SECONDS:g} seconds of computing"
 _OUT_OF_MEMORY = f"it took more than {MEMORY >> 20} MiB of memory"
 
@@ -114,10 +114,10 @@ def _stopped(said: str) -> Report:
 
 
 def _words(error: str) -> str:
-    """An engine without memory throws null, since an error would need some."""
+    """What is said of an error; an engine without memory throws null, since an error would need some."""
     if error == "null":
         return f"it threw null, or {_OUT_OF_MEMORY.removeprefix('it ')}"
-    return _OUT_OF_MEMORY if error == "InternalError: out of memory" else error
+    return _OUT_OF_MEMORY if error == "InternalError: out of memory" else error[:_MOST_WORDS]
 
 
 def _line(stack: str) -> int | None:
