@@ -214,13 +214,16 @@ def test_code_that_breaks_its_own_world_hurts_only_itself(body: str) -> None:
 
 
 def test_there_is_nothing_outside() -> None:
-    names = (
-        "std os process require module console fetch XMLHttpRequest setTimeout setInterval Worker WebAssembly print gc"
-    )
+    names = "std os process require module fetch XMLHttpRequest setTimeout setInterval Worker WebAssembly print gc"
     body = f"webhook.payload = [{', '.join('typeof ' + name for name in names.split())}]"
     changed = run(handler(body))
     assert changed is not None and changed.payload is not None
     assert set(msgspec.json.decode(changed.payload)) == {"undefined"}
+
+
+def test_what_code_logs_goes_nowhere() -> None:
+    calls = "; ".join(f"console.{name}(webhook)" for name in ("debug", "error", "info", "log", "warn"))
+    assert run(handler(calls)) == AS_IT_WAS
 
 
 def test_modules_are_not_loaded(tmp_path: Path) -> None:

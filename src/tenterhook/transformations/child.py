@@ -30,6 +30,8 @@ _HARNESS = """
   "use strict";
   const { parse, stringify } = JSON, evaluate = eval, text = String;
   const named = "\\n;(typeof handler === 'function' ? handler : undefined)";
+  const quiet = () => {};
+  globalThis.console = { debug: quiet, error: quiet, info: quiet, log: quiet, warn: quiet };
   function problem(words) { return { error: words, stack: "" }; }
   function thrown(error) {
     try {
