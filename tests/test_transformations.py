@@ -61,9 +61,9 @@ async def runner() -> AsyncIterator[Runner]:
     await made.close()
 
 
-async def outcome(runner: Runner, transformation: Transformation, owner: str = "ep_1") -> Changed | str | None:
+async def outcome(runner: Runner, transformation: Transformation, *owners: str) -> Changed | str | None:
     try:
-        return await runner(owner, transformation, WEBHOOK, deadline=DEADLINE)
+        return await runner(owners, transformation, WEBHOOK, deadline=DEADLINE)
     except Failed as failed:
         return failed.detail
 
@@ -399,18 +399,27 @@ async def test_runs_share_nothing(runner: Runner) -> None:
     assert seen == Changed(method="POST", url=URL, payload=b'["undefined","undefined"]')
 
 
-async def test_nobody_can_hold_all_children(runner: Runner) -> None:
-    hogs = [asyncio.create_task(outcome(runner, handler(HUNG), "ep_hog")) for _ in range(4)]
-    await asyncio.gather(*[outcome(runner, handler(""), f"ep_{n}") for n in range(8)])
+@pytest.mark.parametrize("endpoints", [["ep_hog"] * 4, [f"ep_hog_{n}" for n in range(4)]])
+async def test_no_application_can_hold_all_children(runner: Runner, endpoints: list[str]) -> None:
+    hogs = [asyncio.create_task(outcome(runner, handler(HUNG), endpoint, "app_hog")) for endpoint in endpoints]
+    await asyncio.gather(*[outcome(runner, handler(""), f"ep_{n}", f"app_{n}") for n in range(8)])
     assert sum(hog.done() for hog in hogs) < 3  # each of two children would have had one, and begun another
     assert all(isinstance(said, str) for said in await asyncio.gather(*hogs))
+
+
+async def test_no_endpoint_can_hold_up_the_others_of_its_application(runner: Runner) -> None:
+    hogs = [asyncio.create_task(outcome(runner, handler(HUNG), "ep_hog", "app_1")) for _ in range(4)]
+    await asyncio.wait(hogs, timeout=0)
+    assert await outcome(runner, handler(""), "ep_other", "app_1") == AS_IT_WAS
+    assert sum(hog.done() for hog in hogs) < 3
+    await asyncio.gather(*hogs)
 
 
 async def test_waiting_for_a_turn_has_an_end(runner: Runner) -> None:
     hog = asyncio.create_task(outcome(runner, handler(HUNG), "ep_hog"))
     await asyncio.wait([hog], timeout=0)
     with pytest.raises(Failed, match="no time left"):
-        await runner("ep_hog", handler(""), WEBHOOK, deadline=SECOND // 10)
+        await runner(("ep_hog",), handler(""), WEBHOOK, deadline=SECOND // 10)
     await hog
 
 

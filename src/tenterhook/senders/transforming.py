@@ -44,7 +44,7 @@ async def transformed(transform: Transform, message: Message, endpoint: Endpoint
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
-        changed = await transform(endpoint.id, transformation, webhook, deadline=deadline)
+        changed = await transform((endpoint.id, endpoint.app), transformation, webhook, deadline=deadline)
     except Failed as failed:
         raise NotSent(Result.RETRY, failed.detail, endpoint.url) from None
     if changed is None:

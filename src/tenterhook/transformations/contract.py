@@ -3,7 +3,7 @@
 The object is that of Svix's transformations, so code from there runs unchanged; `variables` is its member too.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -51,11 +51,11 @@ class Transform(Protocol):
     """Runs transformations; see `runner.Runner`."""
 
     def __call__(
-        self, owner: str, transformation: Transformation, webhook: Webhook, *, deadline: int
+        self, owners: Sequence[str], transformation: Transformation, webhook: Webhook, *, deadline: int
     ) -> Awaitable[Changed | None]:
         """What becomes of the webhook within `deadline` µs, None for one that is not to be sent.
 
-        The runs of one `owner` take turns. Raises Failed.
+        The runs of each of the `owners`, the innermost first, take turns. Raises Failed.
         """
 
 

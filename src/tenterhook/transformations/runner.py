@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -69,12 +70,14 @@ class Runner:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
-        self, owner: str, transformation: Transformation, webhook: Webhook, *, deadline: int
+        self, owners: Sequence[str], transformation: Transformation, webhook: Webhook, *, deadline: int
     ) -> Changed | None:
-        """As `contract.Transform` says: one owner holds one child at a time, so that nobody can hold all of them."""
-        turn = self._turns.setdefault(owner, asyncio.Lock())
+        """As `contract.Transform` says: an application holds one child at a time, so that nobody can hold all of them, and
+        of each endpoint one run waits for that, so that all of them come to their turn."""
         try:
-            async with asyncio.timeout(deadline / SECOND), turn:
+            async with asyncio.timeout(deadline / SECOND), AsyncExitStack() as turns:
+                for owner in owners:
+                    await turns.enter_async_context(self._turns.setdefault(owner, asyncio.Lock()))
                 return await self._in_thread(self._transform, transformation, webhook)
         except TimeoutError:
             raise Failed("there was no time left to run the transformation") from None
