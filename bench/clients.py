@@ -24,6 +24,7 @@ from tenterhook.model import Endpoint, Message, Result, Secret
 from tenterhook.netguard import Guard, Rules, SystemResolver
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.webhook import WebhookSender
+from tenterhook.transformations.runner import Runner
 
 ANSWER = (
     b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
@@ -106,7 +107,7 @@ async def ours(url: str, body: bytes) -> AsyncIterator[Post]:
 @contextlib.asynccontextmanager
 async def ours_signed(url: str, body: bytes) -> AsyncIterator[Post]:
     client = guarded_client()
-    sender = WebhookSender(client)
+    sender = WebhookSender(client, Runner(1 << 20))
     secret = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     endpoint = Endpoint(id="ep_1", app="app_1", url=url, secrets=(secret,), created_at=0, updated_at=0)
     message = Message(

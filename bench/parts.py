@@ -45,6 +45,7 @@ from tenterhook.senders.http import HttpClient
 from tenterhook.senders.webhook import WebhookSender
 from tenterhook.settings import Settings, load
 from tenterhook.store.base import Accept, Accepted, Settlement, Work
+from tenterhook.transformations.runner import Runner
 
 BATCH = 100
 WARM_UP = 0.5
@@ -160,7 +161,7 @@ async def commits(seconds: float) -> None:
 async def post(seconds: float, port: int) -> None:
     """Signed POSTs through the sender of webhooks and the guarded client."""
     client = HttpClient(Guard.of_machine(serve.address_rules(settings())))
-    sender, clock = WebhookSender(client), SystemClock()
+    sender, clock = WebhookSender(client, Runner(1 << 20)), SystemClock()
     endpoint = Endpoint(
         id="ep_bench", app="app_bench", url=f"http://127.0.0.1:{port}/hook", created_at=0, updated_at=0,
         secrets=(Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),),

@@ -298,9 +298,10 @@ async def test_what_the_configuration_file_owns_cannot_be_changed(server: Server
         await server.post(path + "/secret/rotate"),
         await server.put(path + "/headers", {"headers": {}}),
         await server.patch(path + "/headers", {"headers": {}}),
+        await server.patch(path + "/transformation", {"code": None}),
         await server.delete(f"/app/{app}"),
     ]
-    assert [(answer.status, answer.json["code"]) for answer in tries] == [(409, "managed_by_configuration")] * 7
+    assert [(answer.status, answer.json["code"]) for answer in tries] == [(409, "managed_by_configuration")] * 8
     assert (await server.get(path)).json["managed"] is True
 
 

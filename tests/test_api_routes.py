@@ -43,6 +43,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate"): {},
     ("PUT", "/app/{app_id}/endpoint/{endpoint_id}/headers"): {"headers": {}},
     ("PATCH", "/app/{app_id}/endpoint/{endpoint_id}/headers"): {"headers": {}},
+    ("PATCH", "/app/{app_id}/endpoint/{endpoint_id}/transformation"): {"variables": {}},
     ("POST", "/app/{app_id}/endpoint/{endpoint_id}/recover"): {
         "since": "2026-01-01T00:00:00",
         "until": "2026-01-02T00:00:00",

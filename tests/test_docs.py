@@ -15,6 +15,8 @@ from tenterhook import config
 from tenterhook.config_keys import TABLES
 from tenterhook.errors import TenterhookError
 from tenterhook.settings import SETTINGS, Setting
+from tenterhook.transformations.child import transform
+from tenterhook.transformations.jobs import Job
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -134,6 +136,12 @@ def test_python_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for block in blocks(path, "python"):
         # the blank lines give tracebacks the line numbers of the page
         exec(compile("\n" * block.line + block.text, path, "exec"), namespace)  # the pages are our own
+
+
+@with_blocks("js")
+def test_transformations_are_right(path: Path) -> None:
+    for block in blocks(path, "js"):
+        assert transform(Job(block.text)).error is None
 
 
 @with_blocks("toml")

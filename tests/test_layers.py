@@ -22,10 +22,12 @@ LAYERS: list[list[str]] = [
     [
         "addresses", "config", "config_keys", "engine", "environment", "event_type_changes", "headers", "markup",
         "openapi_import", "outbox", "providers", "receive", "routing", "schemas", "signing", "templates", "tokens",
-        "toml_lines", "urls", "vault", "yaml_text", "senders.retry_after",
+        "toml_lines", "urls", "vault", "yaml_text", "senders.retry_after", "transformations.contract",
+        "transformations.jobs",
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
-    ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server"],
+    ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server",
+     "transformations"],
     [
         "engine.agenda", "engine.claiming", "engine.committer", "engine.endpoints", "engine.errands", "engine.lane",
         "engine.pending", "engine.retention", "engine.sending", "engine.settling", "engine.tasks", "engine.upkeep",

@@ -16,7 +16,7 @@ import tenterhook
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(tenterhook.__file__).parent
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"pyyaml": "yaml", "quickjs-ng": "quickjs"}
 """Distributions whose module has another name."""
 BUILD_TOOLS = {"editables", "hatchling"}
 
@@ -43,6 +43,9 @@ MAY_CONNECT = {
     "store/postgres_run.py": "statements on its connections",
     "store/postgres_schema.py": "its errors, when tables are in use",
     "store/postgres_nodes.py": "the name of this machine, and locks on its connections",
+    "transformations/child.py": "its end of the pair of sockets that it was started with",
+    "transformations/frames.py": "messages over that pair",
+    "transformations/runner.py": "the server's end of it",
     "outbox/postgres.py": "the databases that the operator names",
 }
 

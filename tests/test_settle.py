@@ -83,9 +83,10 @@ def test_no_delivery_is_lost(
         assert after.due_at >= NOW
         assert outcome.result is not Result.OK
     else:
-        assert after.state in (State.DELIVERED, State.FAILED)
+        assert after.state in (State.DELIVERED, State.FAILED, State.CANCELLED)
         assert after.due_at is None
     assert (after.state is State.DELIVERED) == (outcome.result is Result.OK)
+    assert (after.state is State.CANCELLED) == (outcome.result is Result.CANCELLED)
     assert all(signal.kind in EVENTS for signal in done.signals)
 
 
@@ -103,7 +104,7 @@ def test_every_delivery_ends_within_its_schedule_and_its_lifetime(
         assert now < (delivery.due_at or 0) < delivery.expires_at
         now = delivery.due_at or 0
         delivery = replace(delivery, state=State.LEASED, due_at=now + MINUTE, lease=9)
-    assert delivery.state in (State.DELIVERED, State.FAILED)
+    assert delivery.state in (State.DELIVERED, State.FAILED, State.CANCELLED)
     assert delivery.attempts <= len(schedule) + 1
 
 
@@ -120,6 +121,20 @@ def test_a_wait_beyond_the_lifetime_ends_it_now(step: int, left: int) -> None:
 def test_a_drop_ends_the_delivery_and_leaves_the_endpoint_healthy() -> None:
     done = verdict(leased(), Outcome(result=Result.DROP, reason=Reason.INVALID_MESSAGE))
     assert (done.delivery.state, done.health, done.disable) == (State.FAILED, HEALTHY, None)
+
+
+@pytest.mark.parametrize(
+    "delivery", [leased(), leased(attempts=3), leased(trigger=Trigger.MANUAL, resume_at=NOW + DAY)]
+)
+def test_what_a_transformation_cancels_ends_without_a_word(delivery: Delivery) -> None:
+    failing = Health(7, NOW - 9 * DAY, None, 0)
+    done = verdict(delivery, Outcome(result=Result.CANCELLED, reason=Reason.TRANSFORMATION), failing)
+    assert (done.delivery.state, done.health, done.disable, done.signals) == (State.CANCELLED, failing, None, ())
+
+
+def test_a_transformation_that_fails_counts_as_a_failure_of_its_endpoint() -> None:
+    done = verdict(leased(), Outcome(result=Result.RETRY, reason=Reason.TRANSFORMATION))
+    assert (done.delivery.state, done.health.failures) == (State.DUE, 1)
 
 
 def test_gone_disables_the_endpoint_and_the_delivery_goes_on_for_the_day_it_is_enabled() -> None:

@@ -11,8 +11,10 @@ from standardwebhooks import Webhook
 from tenterhook.clock import SECOND
 from tenterhook.model import Endpoint, Message, Outcome, Reason, Result, Secret
 from tenterhook.senders.webhook import LONGEST_CONTENT_TYPE, WebhookSender, message_lines, user_agent
+from tenterhook.transformations.runner import Runner
 from tests.receiver import DEADLINE, OK, Receiver, answering, both_loops, client
 
+TRANSFORM = Runner(1 << 20)
 FIRST = "whsec_" + "QUJD" * 8
 SECOND_KEY = "whsec_" + "WFla" * 8
 PAYLOAD = '{"type": "invoice.paid",  "data": {"name": "Zoë"}}'.encode()
@@ -44,7 +46,7 @@ def headers_of(head: bytes) -> dict[str, str]:
 async def test_credentials_are_sent_and_not_recorded() -> None:
     secret = (("AUTHORIZATION", "Bearer sesame"), ("x-api-key", "open"), ("X-Plain", "seen"))
     async with answering(OK) as receiver, client() as made:
-        outcome = await send(WebhookSender(made), endpoint(receiver, Secret(FIRST), headers=secret))
+        outcome = await send(WebhookSender(made, TRANSFORM), endpoint(receiver, Secret(FIRST), headers=secret))
         [(head, _)] = receiver.requests
     assert b"AUTHORIZATION: Bearer sesame\r\nx-api-key: open\r\nX-Plain: seen\r\n" in head
     assert b"AUTHORIZATION: ***\r\nx-api-key: ***\r\nX-Plain: seen\r\n" in outcome.request_head
@@ -54,7 +56,9 @@ async def test_credentials_are_sent_and_not_recorded() -> None:
 @both_loops
 async def test_what_a_receiver_gets() -> None:
     async with answering(OK) as receiver, client() as made:
-        outcome = await send(WebhookSender(made), endpoint(receiver, Secret(FIRST), headers=(("X-Key", "k"),)))
+        outcome = await send(
+            WebhookSender(made, TRANSFORM), endpoint(receiver, Secret(FIRST), headers=(("X-Key", "k"),))
+        )
         [(head, body)] = receiver.requests
     assert outcome.result is Result.OK
     assert body == PAYLOAD
@@ -77,7 +81,7 @@ async def test_each_attempt_is_signed_anew_and_all_living_secrets_sign() -> None
     start = now()
     old = Secret(SECOND_KEY, expires_at=start + 2 * SECOND)
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made)
+        sender = WebhookSender(made, TRANSFORM)
         rotating = endpoint(receiver, Secret(FIRST), old)
         for at in (start, start + SECOND, start + 2 * SECOND):
             await send(sender, rotating, at=at)
@@ -93,7 +97,7 @@ async def test_each_attempt_is_signed_anew_and_all_living_secrets_sign() -> None
 @both_loops
 async def test_changes_of_the_endpoint_take_effect_at_once() -> None:
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made)
+        sender = WebhookSender(made, TRANSFORM)
         before = endpoint(receiver, Secret(FIRST))
         await send(sender, before)
         await send(sender, replace(before, secrets=(Secret(SECOND_KEY),)))
@@ -110,7 +114,7 @@ async def test_changes_of_the_endpoint_take_effect_at_once() -> None:
 @both_loops
 async def test_the_cache_is_bounded_and_forgets_nothing_that_matters() -> None:
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made, most_prepared=2)
+        sender = WebhookSender(made, TRANSFORM, most_prepared=2)
         plain = endpoint(receiver, Secret(FIRST))
         for number in (1, 2, 3, 1, 2, 3, 3, 1):
             to = replace(plain, id=f"ep_{number}", url=receiver.url(f"/{number}"))
@@ -122,7 +126,7 @@ async def test_the_cache_is_bounded_and_forgets_nothing_that_matters() -> None:
 @both_loops
 async def test_nothing_is_sent_unsigned() -> None:
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made)
+        sender = WebhookSender(made, TRANSFORM)
         for secrets in ((), (Secret(FIRST, expires_at=1),), (Secret("whsec_short"),)):
             outcome = await send(sender, endpoint(receiver, *secrets))
             assert (outcome.result, outcome.reason) == (Result.RETRY, Reason.INVALID_MESSAGE)
@@ -134,7 +138,7 @@ async def test_nothing_is_sent_unsigned() -> None:
 async def test_a_url_that_is_refused_is_an_outcome() -> None:
     async with answering(OK) as receiver, client() as made:
         bad = replace(endpoint(receiver, Secret(FIRST)), url="http://user@127.0.0.1/")
-        outcome = await send(WebhookSender(made), bad)
+        outcome = await send(WebhookSender(made, TRANSFORM), bad)
     assert (outcome.result, outcome.reason) == (Result.RETRY, Reason.REFUSED_ADDRESS)
 
 
@@ -165,7 +169,7 @@ def test_no_message_makes_a_third_line(content_type: str, event_type: str) -> No
 @both_loops
 async def test_a_content_type_of_any_length_is_bounded() -> None:
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made)
+        sender = WebhookSender(made, TRANSFORM)
         message_lines.cache_clear()
         for size in (LONGEST_CONTENT_TYPE - 2, LONGEST_CONTENT_TYPE - 1, 60_000):
             await send(sender, endpoint(receiver, Secret(FIRST)), replace(MESSAGE, content_type="a/" + "b" * size))
@@ -177,7 +181,7 @@ async def test_a_content_type_of_any_length_is_bounded() -> None:
 @both_loops
 async def test_close_leaves_the_client_to_its_owner() -> None:
     async with answering(OK) as receiver, client() as made:
-        sender = WebhookSender(made)
+        sender = WebhookSender(made, TRANSFORM)
         await send(sender, endpoint(receiver, Secret(FIRST)))
         await sender.close()
         assert (await send(sender, endpoint(receiver, Secret(FIRST)))).result is Result.OK

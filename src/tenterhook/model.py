@@ -34,6 +34,7 @@ class Result(StrEnum):
     RETRY = "retry"  # failed, try again by the schedule
     SLOW_DOWN = "slow_down"  # failed because we are too fast: the whole endpoint waits
     DROP = "drop"  # this message will never be accepted; the endpoint is healthy
+    CANCELLED = "cancelled"  # the endpoint's transformation wants nothing sent; nobody is to blame
     GONE = "gone"  # the destination wants no more: disable the endpoint
     UNKNOWN = "unknown"  # the lease ended without a report: it may or may not have arrived
 
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a limit of ours
     CLOSED = "closed"  # the connection ended before the answer did
     INVALID_MESSAGE = "invalid_message"  # the sender cannot turn this message into a request
+    TRANSFORMATION = "transformation"  # the endpoint's code failed, or cancelled this message: nothing was sent
     LEASE_EXPIRED = "lease_expired"
     EXPIRED = "expired"  # the payload was removed before this try: nothing was sent
     INTERNAL = "internal"  # a defect of ours; the log has the traceback
@@ -99,6 +101,18 @@ class EventType(Struct, frozen=True, kw_only=True):
     updated_at: int
 
 
+class Transformation(Struct, frozen=True, kw_only=True):
+    """JavaScript that changes each request to an endpoint before it is made; without code there is nothing to run yet.
+
+    `variables` are what the code needs and should not contain. The whole is kept encrypted: either may hold credentials.
+    """
+
+    code: str | None = None
+    enabled: bool = False
+    variables: dict[str, str] = {}
+    updated_at: int
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where messages of an application go, which ones it wants, and how fast it takes them.
 
@@ -124,6 +138,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     timeout: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
+    transformation: Transformation | None = None
     metadata: dict[str, str] = {}
     managed: bool = False
     created_at: int

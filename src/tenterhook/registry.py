@@ -18,10 +18,21 @@ from tenterhook.errors import BadRequest, Forbidden, Invalid, NotFound
 from tenterhook.event_type_changes import Change
 from tenterhook.headers import check_headers
 from tenterhook.ids import PREFIXES, IdMaker
-from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Integration, Secret, Source, Token
+from tenterhook.model import (
+    OPERATIONAL,
+    Application,
+    Endpoint,
+    EventType,
+    Integration,
+    Secret,
+    Source,
+    Token,
+    Transformation,
+)
 from tenterhook.operational import SILENCE, Silence
 from tenterhook.store.base import Cursor, Remember, Store
 from tenterhook.tokens import TokenScope
+from tenterhook.transformations.contract import Failed
 from tenterhook.units import format_duration
 
 MOST_SECRETS = 10
@@ -34,7 +45,9 @@ RememberFor = Callable[[Any], Remember] | None
 
 
 class Registry:
-    """`check_url` raises Invalid for a URL that will never be called; `kinds` are the senders there are.
+    """`kinds` are the senders there are.
+
+    `check_url` raises Invalid for a URL that will never be called, `check_code` Failed for a transformation that cannot run.
 
     `longest_timeout` bounds that of endpoints; records must be kept for longer than `lifetime`, that of a delivery (µs).
     """
@@ -48,12 +61,14 @@ class Registry:
         ids: IdMaker,
         kinds: Sequence[str],
         check_url: Callable[[str], Awaitable[None]],
+        check_code: Callable[[str], Awaitable[None]],
         longest_timeout: int,
         lifetime: int,
         notices: Silence = SILENCE,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
-        self._kinds, self._check_url, self._longest_timeout = kinds, check_url, longest_timeout
+        self._kinds, self._check_url, self._check_code = kinds, check_url, check_code
+        self._longest_timeout = longest_timeout
         self._notices = notices
         self._lifetime = lifetime
 
@@ -169,6 +184,24 @@ class Registry:
         self._notices.written(notices)
         self._catalog.forget_application(endpoint.app)
         self._worker.dismiss(endpoint.id)
+
+    async def transform(self, endpoint: Endpoint, **changes: Any) -> Endpoint:
+        """Change the transformation of an endpoint; without code it goes altogether. Raises Invalid and what saving does."""
+        if endpoint.kind != "webhook":
+            raise Invalid(f"an endpoint of kind {endpoint.kind} has no transformation: only webhooks do")
+        if changes.get("code", "") is None:
+            return await self.save_endpoint(endpoint, transformation=None)
+        now = self._clock.now()
+        before = endpoint.transformation or Transformation(updated_at=now)
+        after = replace(before, updated_at=now, **changes)
+        if after.enabled and after.code is None:
+            raise Invalid("there is no code to enable", ("body", "enabled"))
+        if after.code is not None and after.code != before.code:
+            try:
+                await self._check_code(after.code)
+            except Failed as failed:
+                raise Invalid(failed.detail, ("body", "code")) from None
+        return await self.save_endpoint(endpoint, transformation=after)
 
     async def rotate_secret(self, endpoint: Endpoint, key: str | None, grace: int) -> Endpoint:
         """A new secret signs from now on; the old ones go on signing for `grace` µs at most. Raises BadRequest."""

@@ -41,6 +41,7 @@ from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits as ResponseLimits
 from tenterhook.settings import Settings
 from tenterhook.store.base import Hint, Store
+from tenterhook.transformations.runner import Runner
 
 log = logging.getLogger("tenterhook")
 
@@ -84,7 +85,9 @@ class Node:
         self.guard = netguard.Guard.of_machine(address_rules(settings))
         for warning in self.guard.rules.warnings:
             log.warning("%s", warning)
-        self.senders = SenderRegistry(HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response)))
+        self.transformations = Runner(settings.max_payload)
+        client = HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response))
+        self.senders = SenderRegistry(client, self.transformations)
         self.committer = Committer(store, instrument)
         self.notices = Notices(
             store, lambda app: self.catalog.application(app),
@@ -113,6 +116,7 @@ class Node:
             ids,
             tuple(KINDS),
             self._check_url,
+            self.transformations.check,
             settings.longest_timeout(),
             policy.lifetime,
             self.notices,
@@ -188,6 +192,7 @@ class Node:
         self.ready = False
         async with AsyncExitStack() as last_first:
             last_first.push_async_callback(self.store.close)
+            last_first.push_async_callback(self.transformations.close)
             last_first.push_async_callback(self.senders.close)
             last_first.push_async_callback(self.committer.close)
             last_first.push_async_callback(self.worker.stop, self.settings.shutdown_timeout)

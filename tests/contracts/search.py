@@ -34,6 +34,7 @@ MESSAGE_FILTERS = [
 ATTEMPT_FILTERS = [
     AttemptFilter(ok=True), AttemptFilter(ok=False), AttemptFilter(statuses=(500, 600)), AttemptFilter(statuses=(0, 100)),
     AttemptFilter(ok=False, statuses=(400, 500)), AttemptFilter(ok=True, statuses=(400, 500)),
+    AttemptFilter(ok=False, cancelled=False), AttemptFilter(ok=False, cancelled=True), AttemptFilter(cancelled=False),
     *[AttemptFilter(of=of) for of in MESSAGE_FILTERS], AttemptFilter(ok=False, of=MessageFilter(channel="one")),
 ]  # fmt: skip
 
@@ -65,6 +66,7 @@ def attempt_fits(attempt: Attempt, message: Message, wanted: AttemptFilter) -> b
     outcome, statuses = attempt.outcome, wanted.statuses
     return (
         (wanted.ok is None or wanted.ok is (outcome.result is Result.OK))
+        and (wanted.cancelled is None or wanted.cancelled is (outcome.result is Result.CANCELLED))
         and (statuses is None or statuses[0] <= outcome.status < statuses[1])
         and fits(message, wanted.of)
     )
@@ -104,7 +106,10 @@ class SearchContract:
                 channels=tuple(rng.sample(CHANNELS, rng.randint(0, 3))), tags=tuple(rng.sample(TAGS, rng.randint(0, 2))),
             )  # fmt: skip
             delivery = new_delivery(message, endpoint)
-            outcome = Outcome(result=rng.choice([Result.OK, Result.RETRY]), status=rng.choice([0, 200, 404, 500, 503]))
+            outcome = Outcome(
+                result=rng.choice([Result.OK, Result.RETRY, Result.CANCELLED]),
+                status=rng.choice([0, 200, 404, 500, 503]),
+            )
             attempt = new_attempt(delivery, id=ids.new("atmpt_", NOW + n * MINUTE), outcome=outcome)
             await store.commit([Accept(message, (delivery,)), Settlement(delivery, 1, attempt, now=NOW)])
             made.append((message, attempt))

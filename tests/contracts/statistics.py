@@ -42,7 +42,7 @@ class StatisticsContract(StoreContract):
         self, store: Store, app: Application, endpoint: Endpoint
     ) -> None:
         leased = await self.leased(store, app, endpoint)
-        results = [Result.OK, Result.OK, Result.RETRY, Result.UNKNOWN, Result.GONE]
+        results = [Result.OK, Result.OK, Result.RETRY, Result.UNKNOWN, Result.GONE, Result.CANCELLED]
         attempts = [new_attempt(leased, outcome=Outcome(result=result)) for result in results]
         attempts.append(new_attempt(leased, id=IdMaker().new("atmpt_", NOW - HOUR)))
         attempts.append(new_attempt(leased, endpoint="ep_other"))

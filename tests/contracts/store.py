@@ -38,6 +38,7 @@ from tenterhook.model import (
     State,
     Timing,
     Token,
+    Transformation,
     Trigger,
 )
 from tenterhook.store.base import Accept, Accepted, Claim, Cursor, NextDue, Page, Remember, Settled, Settlement, Store
@@ -55,6 +56,7 @@ def new_endpoint(app: Application, **changes: Any) -> Endpoint:
     fields = {
         "id": make.new("ep_", NOW), "app": app.id, "url": "https://a.example/hook", "created_at": NOW, "updated_at": NOW,
         "secrets": (Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),), "headers": (("X-Key", "sesame"),),
+        "transformation": Transformation(code="function handler(w) {}", variables={"a": "sesame\0"}, updated_at=NOW),
     }  # fmt: skip
     return Endpoint(**fields | changes)
 

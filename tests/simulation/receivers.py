@@ -54,6 +54,7 @@ _ERROR = Outcome(result=Result.RETRY, status=500)
 _TIMEOUT = Outcome(result=Result.RETRY, reason=Reason.TIMEOUT)
 _GONE = Outcome(result=Result.GONE, status=410)
 _DROP = Outcome(result=Result.DROP, reason=Reason.INVALID_MESSAGE)
+_CANCELLED = Outcome(result=Result.CANCELLED, reason=Reason.TRANSFORMATION)
 
 
 def _healthy(r: Receiver, now: int, deadline: int) -> tuple[int, Outcome]:
@@ -103,7 +104,7 @@ def _outlasting(r: Receiver, now: int, deadline: int) -> tuple[int, Outcome]:
 
 
 def _picky(r: Receiver, now: int, deadline: int) -> tuple[int, Outcome]:
-    return 5 * MILLISECOND, r.rng.choice([_OK, _DROP])
+    return 5 * MILLISECOND, r.rng.choice([_OK, _DROP, _CANCELLED])
 
 
 def _broken(r: Receiver, now: int, deadline: int) -> tuple[int, Outcome]:

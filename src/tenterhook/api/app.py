@@ -30,6 +30,7 @@ from tenterhook.api import (
     sources,
     statistics,
     tasks,
+    transformations,
 )
 from tenterhook.api.auth import Authenticator
 from tenterhook.api.http import (
@@ -66,6 +67,7 @@ ROUTES: list[Route] = [
     *imports.ROUTES,
     *endpoints.ROUTES,
     *endpoint_parts.ROUTES,
+    *transformations.ROUTES,
     *examples.ROUTES,
     *replays.ROUTES,
     *messages.ROUTES,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from tenterhook import ids
 from tenterhook.api import endpoints, lists, messages
@@ -44,9 +45,15 @@ STATUS_CODE_CLASS = OneCode(
 )
 WITH_MSG = Flag("with_msg", "Show the message with each attempt.")
 ENDPOINT_ID = Text("endpoint_id", "Only attempts at this endpoint, given by id or uid.")
-EXPANDED_STATUSES = Flag(
-    "expanded_statuses", "Has no effect: an attempt has succeeded or failed, which every client knows."
-)
+EXPANDED_STATUSES = Flag("expanded_statuses", "Show the status 4; without it, what is canceled failed.")
+_MEANINGS = {
+    SUCCESS: AttemptFilter(ok=True),
+    FAIL: AttemptFilter(ok=False, cancelled=False),
+    CANCELED: AttemptFilter(ok=False, cancelled=True),
+}
+"""The other statuses are those of a delivery."""
+_OLD_MEANINGS = _MEANINGS | {FAIL: AttemptFilter(ok=False)}
+_RESULTS = {Result.OK: SUCCESS, Result.CANCELLED: CANCELED}
 _OF_ATTEMPTS = (*WINDOW_PAGE, STATUS, STATUS_CODE_CLASS, CHANNEL, TAG, EVENT_TYPES, WITH_CONTENT, EXPANDED_STATUSES)
 _EXPIRED = "EXPUNGED"
 """In place of an answer that was removed, as the wire API has it."""
@@ -126,11 +133,13 @@ def _ms(span: int | None) -> float | None:
 
 
 def shown(
-    attempt: Attempt, *, with_content: bool = True, msg: messages.MessageOut | UnsetType = UNSET
+    attempt: Attempt, *, expanded: bool, with_content: bool = True, msg: messages.MessageOut | UnsetType = UNSET
 ) -> MessageAttemptOut:
-    """An attempt has succeeded or failed; other states are those of a delivery."""
+    """An attempt has succeeded or failed, or was cancelled by a transformation; other states are those of a delivery."""
     outcome = attempt.outcome
-    status = SUCCESS if outcome.result is Result.OK else FAIL
+    status = _RESULTS.get(outcome.result, FAIL)
+    if not expanded:
+        status = _OLD.get(status, status)
     answer = "{}"
     if with_content:
         answer = _answer(attempt)
@@ -158,10 +167,10 @@ def _answer(attempt: Attempt) -> str:
     return _EXPIRED if attempt.expired else text_of(outcome.response_body)[0]
 
 
-def _detailed(attempt: Attempt) -> MessageAttemptOut:
+def _detailed(attempt: Attempt, expanded: bool) -> MessageAttemptOut:
     outcome = attempt.outcome
     body, encoding = (None, UNSET) if outcome.request_body is None else text_of(outcome.request_body)
-    out = shown(attempt)
+    out = shown(attempt, expanded=expanded)
     out.number, out.detail = attempt.number, outcome.detail
     out.request = AttemptRequestOut(headers=outcome.request_head.decode("latin-1"), body=body, body_encoding=encoding)
     out.response_headers, out.response_cut = outcome.response_head.decode("latin-1"), outcome.response_cut
@@ -182,13 +191,14 @@ def _timing(timing: Timing) -> AttemptTimingOut:
 def filter_of(query: Query) -> AttemptFilter | None:
     """What a list says of attempts; None for what no attempt is."""
     status, lowest = query[STATUS], query[STATUS_CODE_CLASS]
-    if status not in (None, SUCCESS, FAIL):
-        return None
-    return AttemptFilter(
-        ok=None if status is None else status == SUCCESS,
-        statuses=None if lowest is None else (lowest, lowest + 100),
-        of=messages.filter_of(query),
-    )
+    meaning = ANY_ATTEMPT
+    if status is not None:
+        meanings = _MEANINGS if query[EXPANDED_STATUSES] else _OLD_MEANINGS
+        if status not in meanings:
+            return None
+        meaning = meanings[status]
+    statuses = None if lowest is None else (lowest, lowest + 100)
+    return replace(meaning, statuses=statuses, of=messages.filter_of(query))
 
 
 async def _search(
@@ -205,6 +215,7 @@ async def by_endpoint(api: "Api", call: Call) -> Response:
     """Attempts at an endpoint, newest first."""
     endpoint = await endpoints.find(api, call)
     with_content, with_msg = call.query[WITH_CONTENT], call.query[WITH_MSG]
+    expanded = call.query[EXPANDED_STATUSES]
     wanted = filter_of(call.query)
     shown_messages: dict[str, messages.MessageOut] = {}
 
@@ -218,7 +229,7 @@ async def by_endpoint(api: "Api", call: Call) -> Response:
 
     def render(attempt: Attempt) -> MessageAttemptOut:
         msg = shown_messages.get(attempt.message, UNSET)
-        return shown(attempt, with_content=with_content, msg=msg)
+        return shown(attempt, expanded=expanded, with_content=with_content, msg=msg)
 
     return await lists.answer_search(lists.cursor_of(call, PREFIX, descending=True), search, render, _id)
 
@@ -227,12 +238,13 @@ async def by_message(api: "Api", call: Call) -> Response:
     """Attempts at delivering a message, newest first."""
     message = await messages.find(api, call)
     with_content, ref = call.query[WITH_CONTENT], call.query[ENDPOINT_ID]
+    expanded = call.query[EXPANDED_STATUSES]
     endpoint = None if ref is None else await endpoints.find_or_ref(api, message.app, ref)
     wanted = filter_of(call.query)
     return await lists.answer_search(
         lists.cursor_of(call, PREFIX, descending=True),
         lambda page: _search(api, message.app, page, wanted, message.id, endpoint),
-        lambda attempt: shown(attempt, with_content=with_content),
+        lambda attempt: shown(attempt, expanded=expanded, with_content=with_content),
         _id,
     )
 
@@ -247,7 +259,7 @@ async def get(api: "Api", call: Call) -> Response:
     found = await api.store.get_attempt(message.app, message.id, call.params["attempt_id"])
     if found is None:
         raise NotFound
-    return json_response(200, _detailed(found))
+    return json_response(200, _detailed(found, call.query[EXPANDED_STATUSES]))
 
 
 def status_of(delivery: Delivery, *, expanded: bool = True) -> int:

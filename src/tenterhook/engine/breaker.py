@@ -23,7 +23,7 @@ def after(health: Health, outcome: Outcome, now: int, policy: Policy, rng: Rando
     """The health record after one attempt; the same object when nothing changed, so that nothing needs writing."""
     if outcome.result is Result.OK:
         return health if health == HEALTHY else HEALTHY
-    if outcome.result in (Result.UNKNOWN, Result.DROP) or outcome.reason in _NOT_ITS_FAULT:
+    if outcome.result in (Result.UNKNOWN, Result.DROP, Result.CANCELLED) or outcome.reason in _NOT_ITS_FAULT:
         return health
     since = now if health.failing_since is None else health.failing_since
     if outcome.result is Result.SLOW_DOWN:

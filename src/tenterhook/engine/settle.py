@@ -32,6 +32,8 @@ def settle(
             _signal("message.attempt.recovered", delivery) if delivery.attempts > FAILING_AT else ()
         )
         return Settled(_ended(step(delivery, "delivered")), after, None, recovered)
+    if outcome.result is Result.CANCELLED:
+        return Settled(_ended(step(delivery, "cancelled")), after)
     disable = None if endpoint.disabled else _why_disable(outcome, after, now, policy)
     signals: tuple[Signal, ...] = (
         () if disable is None else (Signal("endpoint.disabled", delivery.app, delivery.endpoint, None, disable),)

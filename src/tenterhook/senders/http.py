@@ -76,10 +76,10 @@ class HttpClient:
         self._guard, self._limits, self._given_tls, self._dial, self._ticks = guard, limits, tls, dial, ticks
         self._dialler: Dialler | None = None
 
-    def prepare(self, url: str, headers: Sequence[tuple[str, str]]) -> Prepared:
+    def prepare(self, url: str, headers: Sequence[tuple[str, str]], method: str = "POST") -> Prepared:
         """The part of a request that does not change. Raises UrlRefused, and Invalid for headers that are not lines."""
         target = parse(url)
-        start = f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\naccept-encoding: identity\r\n".encode()
+        start = f"{method} {target.path} HTTP/1.1\r\nhost: {target.authority}\r\naccept-encoding: identity\r\n".encode()
         return Prepared(target, f"{target.scheme}://{target.host}:{target.port}", start + header_lines(headers))
 
     async def post(

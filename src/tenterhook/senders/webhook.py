@@ -14,7 +14,9 @@ from tenterhook.headers import SENSITIVE, header_lines, without_credentials
 from tenterhook.model import Endpoint, Message, Outcome, Reason, Result
 from tenterhook.senders.base import Sender
 from tenterhook.senders.http import HttpClient, Prepared
+from tenterhook.senders.transforming import NotSent, transformed
 from tenterhook.signing import Signer
+from tenterhook.transformations.contract import Transform
 from tenterhook.urls import UrlRefused
 
 MOST_PREPARED = 10_000
@@ -31,6 +33,7 @@ class _Ready(Struct, frozen=True):
     """What the attempts of one endpoint share."""
 
     endpoint: Endpoint
+    method: str
     prepared: Prepared
     signer: Signer
     hides: bool  # a header of it is a credential, which no record may show
@@ -56,19 +59,36 @@ def message_lines(content_type: str, event_type: str) -> bytes:
 
 
 class WebhookSender:
-    """POSTs a message's payload as it is, signed anew for each attempt with all secrets that have not expired."""
+    """POSTs a message's payload as it is, or as the endpoint's transformation has it.
 
-    def __init__(self, client: HttpClient, *, agent: str | None = None, most_prepared: int = MOST_PREPARED) -> None:
+    Signed anew for each attempt with all secrets that have not expired.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        transform: Transform,
+        *,
+        agent: str | None = None,
+        most_prepared: int = MOST_PREPARED,
+    ) -> None:
         """`agent` is the value of `user-agent`; None takes `user_agent()`."""
-        self._client = client
+        self._client, self._transform = client, transform
         self._agent = agent or user_agent()
         self._most = most_prepared
         self._ready: OrderedDict[str, _Ready] = OrderedDict()
 
     async def send(self, message: Message, endpoint: Endpoint, *, deadline: int, now: int) -> Outcome:
         """One attempt, as `senders.base.Sender` says."""
+        method, sent_instead = "POST", None
+        if endpoint.transformation is not None and endpoint.transformation.enabled:
+            try:
+                begun = await transformed(self._transform, message, endpoint, deadline)
+            except NotSent as reason:
+                return reason.outcome
+            message, endpoint, method, deadline, sent_instead = begun
         try:
-            ready = self._ready_for(endpoint, now)
+            ready = self._ready_for(endpoint, method, now)
             content_type = message.content_type
             if len(content_type) > LONGEST_CONTENT_TYPE:
                 content_type = UNKNOWN_CONTENT
@@ -79,6 +99,8 @@ class WebhookSender:
         except Invalid as invalid:
             return _failed(endpoint, Reason.INVALID_MESSAGE, invalid.detail)
         outcome = await self._client.send(ready.prepared, lines, message.payload, deadline=deadline, now=now)
+        if sent_instead is not None:
+            outcome = replace(outcome, request_body=sent_instead)
         if not ready.hides:
             return outcome
         return replace(outcome, request_head=without_credentials(outcome.request_head))
@@ -87,18 +109,19 @@ class WebhookSender:
         """Forget the keys. The client is closed by whoever made it."""
         self._ready.clear()
 
-    def _ready_for(self, endpoint: Endpoint, now: int) -> _Ready:
+    def _ready_for(self, endpoint: Endpoint, method: str, now: int) -> _Ready:
         """Raises Invalid for an endpoint that no request can be made for."""
         ready = self._ready.get(endpoint.id)
         if ready is not None:
-            same = ready.endpoint is endpoint or ready.endpoint == endpoint
+            same = ready.method == method and (ready.endpoint is endpoint or ready.endpoint == endpoint)
             expires_at = ready.signer.expires_at
             if same and (expires_at is None or now < expires_at):
                 self._ready.move_to_end(endpoint.id)
                 return ready
         headers = (("user-agent", self._agent), *endpoint.headers)
         hides = any(name.lower() in SENSITIVE for name, _ in endpoint.headers)
-        ready = _Ready(endpoint, self._client.prepare(endpoint.url, headers), Signer.of(endpoint.secrets, now), hides)
+        prepared = self._client.prepare(endpoint.url, headers, method)
+        ready = _Ready(endpoint, method, prepared, Signer.of(endpoint.secrets, now), hides)
         self._ready[endpoint.id] = ready
         self._ready.move_to_end(endpoint.id)
         if len(self._ready) > self._most:

@@ -278,12 +278,14 @@ ANY_MESSAGE = MessageFilter()
 
 
 class AttemptFilter(Struct, frozen=True, kw_only=True):
-    """Which attempts to find: those that succeeded or failed, were answered with a status in a range, of such messages.
+    """Which attempts to find: those that succeeded or not, were cancelled or not, were answered with a status in a range, of such
+    messages.
 
     `statuses` is the lowest and the first beyond.
     """
 
     ok: bool | None = None
+    cancelled: bool | None = None
     statuses: tuple[int, int] | None = None
     of: MessageFilter = ANY_MESSAGE
 

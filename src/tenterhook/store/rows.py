@@ -24,6 +24,7 @@ from tenterhook.model import (
     Task,
     TaskState,
     Timing,
+    Transformation,
     Trigger,
 )
 from tenterhook.store.base import Remember
@@ -187,11 +188,13 @@ class _EndpointSecrets(Struct):
     url: str
     headers: tuple[tuple[str, str], ...]
     secrets: tuple[Secret, ...]
+    transformation: Transformation | None = None
 
 
 def endpoint_row(e: Endpoint, vault: Vault) -> Row:
-    hidden = _EndpointSecrets(e.url, e.headers, e.secrets)
-    document = msgspec.json.encode(replace(e, url="", headers=(), secrets=(), disabled=False, disabled_reason=None))
+    hidden = _EndpointSecrets(e.url, e.headers, e.secrets, e.transformation)
+    shown = replace(e, url="", headers=(), secrets=(), transformation=None, disabled=False, disabled_reason=None)
+    document = msgspec.json.encode(shown)
     sealed = vault.seal(msgspec.json.encode(hidden), e.id)
     return (e.id, e.app, e.uid, int(e.disabled), e.disabled_reason, e.updated_at, document, sealed)
 
@@ -202,8 +205,8 @@ def endpoint(row: Sequence[Any], vault: Vault) -> Endpoint:
     shown = msgspec.json.decode(document, type=Endpoint)
     hidden = msgspec.json.decode(vault.open(sealed, shown.id), type=_EndpointSecrets)
     return replace(
-        shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets, disabled=bool(disabled),
-        disabled_reason=reason, updated_at=updated_at,
+        shown, url=hidden.url, headers=hidden.headers, secrets=hidden.secrets, transformation=hidden.transformation,
+        disabled=bool(disabled), disabled_reason=reason, updated_at=updated_at,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ MIGRATIONS = [
         );
         CREATE UNIQUE INDEX attempt_message ON attempt (message, id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
-        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
+        CREATE INDEX attempt_failed ON attempt (endpoint, id, result) WHERE result <> 'ok';
         CREATE TABLE received (
             id TEXT NOT NULL, app TEXT NOT NULL, source TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
             dedup_key TEXT, message TEXT, received_at INTEGER NOT NULL, method TEXT NOT NULL, path BLOB NOT NULL,
@@ -159,7 +159,7 @@ MIGRATIONS = [
             first_byte INTEGER, PRIMARY KEY (message, id)
         ) PARTITION BY RANGE (id);
         CREATE INDEX attempt_endpoint ON attempt (endpoint, id);
-        CREATE INDEX attempt_failed ON attempt (endpoint, id) WHERE result <> 'ok';
+        CREATE INDEX attempt_failed ON attempt (endpoint, id, result) WHERE result <> 'ok';
         CREATE TABLE attempt_rest PARTITION OF attempt DEFAULT;
 
         CREATE TABLE received (

@@ -133,6 +133,8 @@ def _attempts(wanted: AttemptFilter) -> list[Where]:
     where: list[Where] = []
     if wanted.ok:
         where.append(("a.result = 'ok'", ()))
+    if wanted.cancelled is not None:
+        where.append(("a.result = 'cancelled'" if wanted.cancelled else "a.result <> 'cancelled'", ()))
     if wanted.statuses is not None:
         where.append(("a.status >= ? AND a.status < ?", wanted.statuses))
     return where

@@ -111,11 +111,15 @@ _ENDED = {State.DELIVERED.value: "delivered", State.FAILED.value: "failed", Stat
 
 
 def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int]]:
-    """How many have succeeded, and how many have not: two counts in indexes, which read no attempt."""
+    """How many have succeeded, and how many have failed: counts in indexes, which read no attempt.
+
+    Those that a transformation cancelled are neither.
+    """
     if (yield from select_one("SELECT id FROM endpoint WHERE app = ? AND id = ?", app, endpoint)) is None:
         return 0, 0
-    chosen = "SELECT count(*) FROM attempt WHERE endpoint = ? AND id >= ? AND id < ?"
+    every = "SELECT count(*) FROM attempt WHERE endpoint = ? AND id >= ? AND id < ?"
+    other = f"{every} AND result <> 'ok'"
     values = (endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until))
-    found = yield from select(f"SELECT ({chosen}), ({chosen} AND result <> 'ok')", *values, *values)
-    every, failed = found[0]
-    return every - failed, failed
+    text = f"SELECT ({every}), ({other}), ({other} AND result = 'cancelled')"
+    ((total, others, cancelled),) = yield from select(text, *values, *values, *values)
+    return total - others, others - cancelled

@@ -1,6 +1,7 @@
 // endpoint
 
 import assert from "node:assert/strict";
+import { Webhook } from "standardwebhooks";
 
 import { ids, one, SECRET, status } from "../world.mjs";
 
@@ -75,6 +76,29 @@ export default {
     await world.svix.endpoint.transformation.patch(...where, { code: CODE, enabled: true, variables: { a: "b" } });
     const found = await world.svix.endpoint.transformation.get(...where);
     assert.deepEqual([found.code, found.enabled, found.variables], [CODE, true, { a: "b" }]);
+  },
+  "endpoint.transformation.patch that changes and cancels what is sent": async (world) => {
+    const url = world.receiver.url();
+    const where = await one(world, { url, secret: SECRET });
+    const code = `function handler(webhook) {
+      webhook.cancel = webhook.payload.n > 1;
+      webhook.payload = { text: webhook.eventType + webhook.variables.mark };
+      return webhook;
+    }`;
+    await world.svix.endpoint.transformation.patch(...where, { code, enabled: true, variables: { mark: "!" } });
+    await world.publish(where[0]);
+    const [{ headers, body }] = await world.receiver.deliveries(url, 1);
+    assert.deepEqual(new Webhook(SECRET).verify(body, headers), { text: "invoice.paid!" });
+    const cancelled = await world.publish(where[0], { payload: { n: 2 } });
+    const [attempt] = await world.attempts(where[0], cancelled.id, 1);
+    assert.deepEqual([attempt.status, attempt.statusText, attempt.responseStatusCode], [4, "canceled", 0]);
+    await world.svix.endpoint.transformation.patch(...where, { code: null });
+    assert.equal((await world.svix.endpoint.transformation.get(...where)).code, null);
+  },
+  "endpoint.transformation.patch that cannot run": async (world) => {
+    const where = await one(world);
+    const change = world.svix.endpoint.transformation.patch(...where, { code: "function handler(webhook) {" });
+    await assert.rejects(change, (error) => error.code === 422 && /SyntaxError.*line 2/.test(JSON.stringify(error.body)));
   },
   "endpoint.transformationPartialUpdate": async (world) => {
     const where = await one(world);

@@ -8,6 +8,7 @@ from svix.api import (
     EndpointTransformationIn,
     EndpointTransformationPatch,
 )
+from svix.exceptions import HTTPValidationError
 
 from tests.sdk.client import Sdk
 from tests.sdk.operations import exercises
@@ -72,6 +73,16 @@ async def patch_transformation(sdk: Sdk) -> None:
     assert (found.code, found.enabled, found.variables) == (CODE, True, {"a": "b"})
     await sdk.endpoint.transformation.patch(*where, EndpointTransformationPatch(code=None))
     assert (await sdk.endpoint.transformation.get(*where)).code is None
+
+
+@exercises("endpoint.transformation.patch", "that cannot run")
+async def patch_with_what_cannot_run(sdk: Sdk) -> None:
+    where = await one(sdk)
+    with pytest.raises(HTTPValidationError) as refused:
+        change = EndpointTransformationPatch(code="function handler(webhook) {")
+        await sdk.endpoint.transformation.patch(*where, change)
+    assert refused.value.status_code == 422
+    assert "SyntaxError" in refused.value.detail[0].msg and "(line 2)" in refused.value.detail[0].msg
 
 
 @exercises("endpoint.transformation_partial_update")
