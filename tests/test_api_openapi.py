@@ -145,7 +145,7 @@ def _as_json(parameter: Parameter[Any], text: str) -> Any:
     return text
 
 
-@given(parameter=st.sampled_from(list(PARAMETERS)), text=values)
+@given(parameter=st.sampled_from(list(PARAMETERS)), text=values | st.just("\0"))
 def test_a_parameter_takes_what_its_schema_says(parameter: Parameter[Any], text: str) -> None:
     try:
         read = parameter.read([(parameter.name, text)])

@@ -49,7 +49,7 @@ class Text(Parameter[str | None], frozen=True):
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string"}
+        return {"type": "string", "pattern": r"^[^\x00]*$"}
 
 
 class Flag(Parameter[bool], frozen=True):
