@@ -44,7 +44,7 @@ from tenterhook.observe import Stats
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.webhook import WebhookSender
 from tenterhook.settings import Settings, load
-from tenterhook.store.base import Accept, Accepted, Settlement, Work
+from tenterhook.store.work import Accept, Accepted, Settlement, Work
 from tenterhook.transformations.runner import Runner
 
 BATCH = 100

@@ -16,12 +16,14 @@ from tenterhook.engine.lifecycle import step
 from tenterhook.model import EventType, Health, State, Token
 from tenterhook.moving import move
 from tenterhook.settings import Settings
-from tenterhook.store.base import Accept, Cursor, Remember, Settlement, Store
+from tenterhook.store.base import Store
 from tenterhook.store.copying.copy import Compared
 from tenterhook.store.copying.tables import Table, tables
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.queries import Cursor
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Remember, Settlement
 from tenterhook.vault import Vault
 from tests.contracts.store import (
     LEASE,

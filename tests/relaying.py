@@ -11,8 +11,8 @@ from tenterhook import outbox
 from tenterhook.clock import MILLISECOND
 from tenterhook.config import ConfiguredOutbox
 from tenterhook.model import Message
-from tenterhook.store.base import Cursor
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.queries import Cursor
 from tenterhook.vault import Vault
 from tests import api
 from tests.outboxes import ON_POSTGRES, ON_SQLITE

@@ -10,8 +10,8 @@ import pytest
 from tenterhook.clock import HOUR, SECOND, Clock, to_rfc3339
 from tenterhook.hub import Draft
 from tenterhook.ids import IdMaker
-from tenterhook.store.base import Accept
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
 from tests.api import Answer, Server, running
 from tests.contracts.store import new_app, new_message

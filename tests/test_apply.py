@@ -13,7 +13,7 @@ from tenterhook.clock import DAY, SystemClock
 from tenterhook.config import parse
 from tenterhook.errors import ConfigurationError
 from tenterhook.model import Application, Endpoint, Source
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 from tests import api
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -15,9 +15,10 @@ from bench.postgres_programs import programs
 from tenterhook.backup import ELSEWHERE
 from tenterhook.errors import ConfigurationError, StoreUnavailable
 from tenterhook.store import sqlite_backup
-from tenterhook.store.base import Accept, Cursor
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.sqlite_backup import back_up
+from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
 from tests.contracts.store import new_app, new_endpoint, new_message
 from tests.houses import Houses, compared, filled

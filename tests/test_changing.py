@@ -9,8 +9,8 @@ import pytest
 
 from tenterhook.apply import apply
 from tenterhook.config import parse
-from tenterhook.store.base import Cursor
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.queries import Cursor
 from tenterhook.vault import Vault
 from tests import api
 

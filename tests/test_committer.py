@@ -12,8 +12,9 @@ from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, StoreUnavailable
 from tenterhook.model import State
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Claim, Cursor, Done, Settlement, Work
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Claim, Done, Settlement, Work
 from tests.contracts.store import LEASE, NOW, new_app, new_attempt, new_delivery, new_endpoint, new_message
 from tests.simulation.world import VAULT
 

@@ -13,11 +13,11 @@ from tenterhook.clock import DAY, HOUR
 from tenterhook.errors import StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.moving import move
-from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.copying import verbs
 from tenterhook.store.copying.tables import NOT_COPIED, Table, tables
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Claim, Page
 from tests.contracts.store import (
     LEASE,
     NOW,

@@ -12,10 +12,10 @@ from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailab
 from tenterhook.model import Token
 from tenterhook.moving import move
 from tenterhook.settings import Settings
-from tenterhook.store.base import Accept
 from tenterhook.store.copying.tables import tables
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept
 from tests.contracts.store import (
     NOW,
     new_app,

@@ -26,8 +26,8 @@ LAYERS: list[list[str]] = [
         "transformations.jobs",
     ],
     # seams: protocols, and what talks to the machine and knows none of our objects
-    ["store.base", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote", "http_server",
-     "transformations"],
+    ["store.base", "store.queries", "store.work", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote",
+     "http_server", "transformations"],
     [
         "engine.agenda", "engine.claiming", "engine.committer", "engine.endpoints", "engine.errands", "engine.lane",
         "engine.pending", "engine.retention", "engine.sending", "engine.settling", "engine.tasks", "engine.upkeep",

@@ -11,7 +11,8 @@ import pytest
 from tenterhook.clock import HOUR, to_rfc3339
 from tenterhook.engine.notices import EVENTS
 from tenterhook.model import OPERATIONAL, OPERATIONAL_UID, Attempt, Delivery, Endpoint, Message, Outcome, Result, State
-from tenterhook.store.base import Accept, Cursor, Settlement
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Settlement
 from tests.api import OK, REFUSED, URL, Recorder, Server, running
 
 

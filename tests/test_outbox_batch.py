@@ -23,7 +23,7 @@ from tenterhook.outbox.batch import plan
 from tenterhook.outbox.publishing import Publisher, backoff
 from tenterhook.outbox.relay import Relay
 from tenterhook.outbox.sqlite import SqliteTable, open_table
-from tenterhook.store.base import Remember, Remembered
+from tenterhook.store.work import Remember, Remembered
 from tests import outboxes
 
 NOW = 1_700_000_000 * SECOND

@@ -10,8 +10,8 @@ import pytest
 
 from tenterhook import outbox
 from tenterhook.outbox import TABLE, databases
-from tenterhook.store.base import Cursor
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.queries import Cursor
 from tests import api, outboxes
 from tests.outboxes import query
 from tests.relaying import VAULT, Place, placed

@@ -15,9 +15,11 @@ from tenterhook.clock import DAY, HOUR, MINUTE, SECOND
 from tenterhook.ids import EPOCH, IdMaker
 from tenterhook.model import Application, Endpoint
 from tenterhook.store import postgres_partitions
-from tenterhook.store.base import Accept, Accepted, Cursor, Swept
+from tenterhook.store.base import Swept
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_partitions import DAYS_AHEAD, PREFIXES, bounds, day_in, day_of, part
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Accepted
 from tenterhook.vault import Vault
 from tests.contracts.replays import replay
 from tests.contracts.retention import ALL, aged, ended

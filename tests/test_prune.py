@@ -14,7 +14,9 @@ from tenterhook.databases import open_store
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Message
 from tenterhook.settings import Settings
-from tenterhook.store.base import Accept, Cursor, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept
 from tests.contracts.retention import aged, ended
 from tests.contracts.store import new_app, new_delivery, new_endpoint, new_received, new_source
 from tests.test_cli import ADMIN, Serving, process, run, servers

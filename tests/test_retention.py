@@ -12,8 +12,9 @@ from tenterhook.engine.retention import Pace, Removed, Sweeper, cutoffs, sweep
 from tenterhook.errors import StoreUnavailable
 from tenterhook.model import Application, Retention
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Cutoff, Swept
+from tenterhook.store.base import Cutoff, Swept
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept
 from tests.contracts.retention import ALL, aged
 from tests.contracts.store import NOW, new_app
 from tests.simulation.world import VAULT

@@ -11,9 +11,10 @@ from tenterhook.clock import SECOND
 from tenterhook.errors import Late
 from tenterhook.ids import IdMaker, floor
 from tenterhook.model import Application, Message
-from tenterhook.store.base import Accept, Accepted, Cursor
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import Batch
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Accepted
 from tenterhook.vault import Vault
 from tests.contracts.store import new_app
 

@@ -12,10 +12,12 @@ from tenterhook.clock import DAY, MINUTE
 from tenterhook.ids import IdMaker
 from tenterhook.model import State, TaskKind
 from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks
-from tenterhook.store.base import Accept, AttemptFilter, Cursor, Cutoff, DeliveryFilter, MessageFilter
+from tenterhook.store.base import Cutoff
+from tenterhook.store.queries import AttemptFilter, Cursor, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.sqlite_run import _answer
+from tenterhook.store.work import Accept
 from tests.contracts.replays import EVERY, new_replay
 from tests.contracts.retention import OLD, YOUNG, aged, ended
 from tests.contracts.store import NOW, new_app, new_endpoint, new_received, new_source

@@ -9,9 +9,10 @@ from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Source, State
 from tenterhook.store import history, retention, rows, search
-from tenterhook.store.base import AttemptFilter, Cursor, Cutoff, MessageFilter
+from tenterhook.store.base import Cutoff
 from tenterhook.store.postgres import _BY_INDEX, PostgresStore
 from tenterhook.store.postgres_run import Session, _answer, numbered
+from tenterhook.store.queries import AttemptFilter, Cursor, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
 from tests.contracts.store import (
     NOW,

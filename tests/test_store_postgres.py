@@ -17,25 +17,13 @@ from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Health, Message, State, Token
 from tenterhook.observe import Instrument
 from tenterhook.store import objects, postgres_schema, schema
-from tenterhook.store.base import (
-    Accept,
-    Accepted,
-    Claim,
-    Claimed,
-    Cursor,
-    Done,
-    Hint,
-    Page,
-    Remember,
-    Settled,
-    Settlement,
-    Store,
-    Work,
-)
+from tenterhook.store.base import Hint, Store
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import line_key
 from tenterhook.store.postgres_run import run
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remember, Settled, Settlement, Work
 from tenterhook.vault import Vault
 from tests.contracts.everything import EveryContract
 from tests.contracts.store import (

@@ -9,9 +9,9 @@ import pytest
 from tenterhook.engine.committer import Committer, Unstorable
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Accepted
 from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Accepted
 from tenterhook.vault import Vault
 from tests.contracts.everything import EveryContract
 from tests.contracts.store import new_app, new_endpoint, new_message

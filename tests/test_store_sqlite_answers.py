@@ -10,8 +10,8 @@ import pytest
 from tenterhook.clock import HOUR
 from tenterhook.errors import Conflict
 from tenterhook.store import sqlite_answers
-from tenterhook.store.base import Accept, Accepted, Remember, Remembered
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Accepted, Remember, Remembered
 from tenterhook.vault import Vault
 from tests.contracts.store import NOW, new_app
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tenterhook.model import Outcome, Result, State
-from tenterhook.store.base import Done, Settlement, Work
+from tenterhook.store.work import Done, Settlement, Work
 from tests.api import OK, URL, Server, running
 
 GONE = Outcome(result=Result.GONE, status=410, url=URL)

@@ -16,7 +16,7 @@ from tenterhook.errors import StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.tasks import KINDS
 from tenterhook.vault import Vault

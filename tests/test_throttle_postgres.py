@@ -10,8 +10,8 @@ import pytest
 
 from tenterhook.clock import SECOND
 from tenterhook.model import Application, Endpoint
-from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.work import Accept, Claim, Page
 from tenterhook.vault import Vault
 from tests import api
 from tests.contracts.store import LEASE, NOW, new_app, new_delivery, new_endpoint, new_message

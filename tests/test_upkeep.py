@@ -19,8 +19,10 @@ from tenterhook.errors import StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Health, Policy, Signal, State
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Cursor, Lapsing, Remember
+from tenterhook.store.base import Lapsing
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Remember
 from tests.contracts.store import NOW, new_app, new_delivery, new_endpoint, new_message, new_received, new_source
 from tests.simulation.world import VAULT
 

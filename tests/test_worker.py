@@ -15,8 +15,8 @@ from tenterhook.engine.worker import Worker
 from tenterhook.ids import IdMaker
 from tenterhook.model import Endpoint, Message, Outcome, Policy, Reason, Result, State
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Claim, Page
 from tenterhook.vault import Vault
 from tests.contracts.store import new_app, new_delivery, new_endpoint, new_message
 from tests.simulation.faults import Faults

@@ -32,7 +32,8 @@ from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Delivery, Endpoint, EventType, Message, Policy, Received, Request, Source
 from tenterhook.observe import Instrument, Stats
 from tenterhook.receive import Outcome, Reply, Verdict
-from tenterhook.store.base import WRITTEN_WITHIN, Accept, Accepted, Remember, Remembered, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import WRITTEN_WITHIN, Accept, Accepted, Remember, Remembered
 
 log = logging.getLogger(__name__)
 

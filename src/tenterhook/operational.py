@@ -14,7 +14,9 @@ from tenterhook.errors import NotFound
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Endpoint, Message, Signal, Task
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Cursor, Lapsing, Store
+from tenterhook.store.base import Lapsing, Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept
 
 Planned = tuple[Accept, ...]
 """Messages with their deliveries, to be written with the change that they tell of."""

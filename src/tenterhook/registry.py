@@ -30,7 +30,9 @@ from tenterhook.model import (
     Transformation,
 )
 from tenterhook.operational import SILENCE, Silence
-from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Remember
 from tenterhook.tokens import TokenScope
 from tenterhook.transformations.contract import Failed
 from tenterhook.units import format_duration

@@ -5,7 +5,9 @@ import pytest
 from tenterhook.errors import NotFound
 from tenterhook.ids import IdMaker, floor
 from tenterhook.model import Application, Endpoint
-from tenterhook.store.base import WRITTEN_WITHIN, Accept, Accepted, Cursor, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import WRITTEN_WITHIN, Accept, Accepted
 from tests.contracts.store import NOW, new_endpoint, new_message
 
 

@@ -9,7 +9,9 @@ from tenterhook.clock import MINUTE
 from tenterhook.engine.lifecycle import PENDING
 from tenterhook.ids import IdMaker, instant_of
 from tenterhook.model import Application, Delivery, Endpoint, Message, State
-from tenterhook.store.base import Accept, Claim, Cursor, DeliveryFilter, Found, MessageFilter, Page, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor, DeliveryFilter, Found, MessageFilter
+from tenterhook.store.work import Accept, Claim, Page
 from tests.contracts.search import TYPES, fits
 from tests.contracts.store import LEASE, NOW, new_app, new_delivery, new_endpoint, new_message
 

@@ -6,7 +6,9 @@ from tenterhook.clock import SECOND
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import NotFound
 from tenterhook.model import EXPUNGED, Application, Endpoint, TaskKind
-from tenterhook.store.base import Accept, Cursor, Settlement, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Settlement
 from tests.contracts.store import (
     NOW,
     StoreContract,

@@ -5,7 +5,9 @@ from msgspec.structs import replace
 
 from tenterhook.errors import IdempotencyInProgress
 from tenterhook.model import EventType
-from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Remember
 from tests.contracts.store import NOW, StoreContract
 
 PAID, SENT, VOID = (

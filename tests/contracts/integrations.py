@@ -7,7 +7,9 @@ from msgspec.structs import replace
 
 from tenterhook.errors import IdempotencyInProgress, NotFound
 from tenterhook.model import Application, Integration, Token
-from tenterhook.store.base import Cursor, Remember, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Remember
 from tests.contracts.store import NOW, StoreContract, make, new_app
 
 

@@ -17,7 +17,9 @@ from tenterhook.model import (
     Message,
     State,
 )
-from tenterhook.store.base import Accept, Accepted, Cursor, Settled, Settlement, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Accepted, Settled, Settlement
 from tests.contracts.store import (
     NOW,
     StoreContract,

@@ -24,7 +24,9 @@ from tenterhook.model import (
     TaskKind,
     Trigger,
 )
-from tenterhook.store.base import Accept, Cursor, Settlement, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Settlement
 from tests.contracts.store import (
     NOW,
     StoreContract,

@@ -12,7 +12,9 @@ from tenterhook.engine.lifecycle import step
 from tenterhook.errors import MissingPayload, NotFound
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Attempt, Endpoint, Message, Received, State
-from tenterhook.store.base import Accept, Accepted, Claim, Cursor, Cutoff, Page, Settlement, Store, Swept
+from tenterhook.store.base import Cutoff, Store, Swept
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Accepted, Claim, Page, Settlement
 from tests.contracts.replays import EVERY, replay
 from tests.contracts.store import (
     LEASE,

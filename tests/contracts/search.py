@@ -10,17 +10,9 @@ from msgspec.structs import replace
 from tenterhook.clock import MINUTE
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Attempt, Endpoint, Message, Outcome, Result
-from tenterhook.store.base import (
-    ANY_MESSAGE,
-    Accept,
-    ApplicationFilter,
-    AttemptFilter,
-    Cursor,
-    Found,
-    MessageFilter,
-    Settlement,
-    Store,
-)
+from tenterhook.store.base import Store
+from tenterhook.store.queries import ANY_MESSAGE, ApplicationFilter, AttemptFilter, Cursor, Found, MessageFilter
+from tenterhook.store.work import Accept, Settlement
 from tests.contracts.store import NOW, new_attempt, new_delivery, new_endpoint, new_message
 
 ALL = Cursor(limit=1_000)

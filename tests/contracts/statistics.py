@@ -8,7 +8,9 @@ from tenterhook.engine.lifecycle import step
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Outcome, Result, State
 from tenterhook.store import statistics
-from tenterhook.store.base import Accept, DeliveryCounts, Settlement, Store
+from tenterhook.store.base import Store
+from tenterhook.store.queries import DeliveryCounts
+from tenterhook.store.work import Accept, Settlement
 from tests.contracts.store import NOW, StoreContract, new_app, new_attempt, new_delivery, new_endpoint, new_message
 
 EVENTS = {"delivered": "delivered", "failed": "exhausted", "cancelled": "cancelled", "retrying": "retried"}

@@ -41,7 +41,9 @@ from tenterhook.model import (
     Transformation,
     Trigger,
 )
-from tenterhook.store.base import Accept, Accepted, Claim, Cursor, NextDue, Page, Remember, Settled, Settlement, Store
+from tenterhook.store.base import NextDue, Store
+from tenterhook.store.queries import Cursor
+from tenterhook.store.work import Accept, Accepted, Claim, Page, Remember, Settled, Settlement
 
 NOW = 1_800_000_000 * SECOND
 LEASE = 60 * SECOND

@@ -9,8 +9,10 @@ from tenterhook.clock import DAY, HOUR, SECOND
 from tenterhook.errors import IdempotencyInProgress
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Task, TaskKind, TaskState
-from tenterhook.store.base import Accept, Advanced, Cursor, Remember, Store
+from tenterhook.store.base import Advanced, Store
+from tenterhook.store.queries import Cursor
 from tenterhook.store.tasks import KEPT
+from tenterhook.store.work import Accept, Remember
 from tests.contracts.store import NOW, StoreContract, make, new_app, new_delivery, new_endpoint, new_message
 
 SOON = NOW + 30 * SECOND

@@ -7,8 +7,8 @@ from typing import Any
 
 from tenterhook.clock import MILLISECOND, Clock
 from tenterhook.errors import OutcomeUnknown, StoreUnavailable
-from tenterhook.store.base import Accept, Claim, Page
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept, Claim, Page
 from tests.simulation.loop import for_ever, pause
 
 _WAITS = (0, 0, 1, 1, 2, 5, 20, 200)

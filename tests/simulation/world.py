@@ -40,8 +40,9 @@ from tenterhook.model import (
 from tenterhook.observe import Instrument
 from tenterhook.operational import Notices
 from tenterhook.store import replays
-from tenterhook.store.base import Accept, Cursor
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
+from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
 from tests.simulation.faults import Line, Written
 from tests.simulation.loop import START, Owner, VirtualClock, VirtualLoop, pause, track_tasks

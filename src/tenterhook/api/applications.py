@@ -29,7 +29,7 @@ from tenterhook.api.shapes import (
 )
 from tenterhook.errors import Conflict, Invalid, Managed, NotFound
 from tenterhook.model import Application
-from tenterhook.store.base import ANY_APPLICATION, ApplicationFilter
+from tenterhook.store.queries import ANY_APPLICATION, ApplicationFilter
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api

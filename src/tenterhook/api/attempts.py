@@ -17,7 +17,7 @@ from tenterhook.api.shapes import Encoding, Metadata, Out, Time, instant, text_o
 from tenterhook.clock import MILLISECOND
 from tenterhook.errors import Conflict, NotFound
 from tenterhook.model import Attempt, Delivery, Endpoint, Result, State, Timing, Trigger
-from tenterhook.store.base import ANY_ATTEMPT, AttemptFilter, Cursor, Found
+from tenterhook.store.queries import ANY_ATTEMPT, AttemptFilter, Cursor, Found
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:

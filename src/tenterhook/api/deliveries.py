@@ -25,7 +25,7 @@ from tenterhook.api.routes import Route
 from tenterhook.api.shapes import Time
 from tenterhook.engine.lifecycle import PENDING as PENDING_STATES
 from tenterhook.model import Delivery, Message, State
-from tenterhook.store.base import DeliveryFilter
+from tenterhook.store.queries import DeliveryFilter
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api

@@ -16,7 +16,7 @@ from tenterhook.api.shapes import In, Name, Out, Text, Time, given, instant, uns
 from tenterhook.errors import EventTypeExists, Invalid, NotFound
 from tenterhook.model import EventType
 from tenterhook.schemas import check_schemas
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api

@@ -14,7 +14,8 @@ import msgspec
 from tenterhook.api.http import NO_CONTENT, Call, Response, json_response
 from tenterhook.clock import HOUR, Clock
 from tenterhook.errors import BadRequest, IdempotencyInProgress, IdempotencyMismatch, StoreUnavailable
-from tenterhook.store.base import Accept, Remember, Remembered, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import Accept, Remember, Remembered
 
 REMEMBERED = 12 * HOUR
 LONGEST_KEY = 256

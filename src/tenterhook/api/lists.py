@@ -12,7 +12,7 @@ from tenterhook.api.query import Instant, Number, OneWord, Text
 from tenterhook.api.shapes import Out
 from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
-from tenterhook.store.base import Cursor, Found
+from tenterhook.store.queries import Cursor, Found
 
 _SIFTED = 250
 _LAST_INSTANT = (ids.EPOCH + 0xFFFF_FFFF) * SECOND

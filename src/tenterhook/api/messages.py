@@ -18,7 +18,7 @@ from tenterhook.clock import DAY, HOUR, MINUTE
 from tenterhook.errors import Invalid, NotFound
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
-from tenterhook.store.base import ANY_MESSAGE, MessageFilter
+from tenterhook.store.queries import ANY_MESSAGE, MessageFilter
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tenterhook.api.shapes import In, Out, Time, instant_in
 from tenterhook.errors import Invalid
 from tenterhook.model import Endpoint, Message
 from tenterhook.routing import wants
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 from tenterhook.tokens import Capability
 
 if TYPE_CHECKING:

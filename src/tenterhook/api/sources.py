@@ -30,7 +30,7 @@ from tenterhook.api.shapes import (
 from tenterhook.errors import NotFound
 from tenterhook.model import Received, Source
 from tenterhook.receive import Outcome
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 
 if TYPE_CHECKING:
     from tenterhook.api.app import Api

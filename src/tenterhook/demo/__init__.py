@@ -24,7 +24,7 @@ from tenterhook.observe import Instrument
 from tenterhook.remote import Answer, call
 from tenterhook.serve import Node, running
 from tenterhook.settings import Settings, load
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 
 PORT = 8071
 PATIENCE = 15 * SECOND

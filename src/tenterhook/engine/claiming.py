@@ -14,7 +14,8 @@ from tenterhook.engine.settle import expired_lease
 from tenterhook.engine.settling import Settling
 from tenterhook.engine.throttle import PACED_SECONDS, Throttle
 from tenterhook.model import Health, Policy
-from tenterhook.store.base import Claim, Page, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import Claim, Page
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Accept, Accepted, Claim, Done, Page, Settled, Settlement, Store, Work
+from tenterhook.store.base import Store
+from tenterhook.store.work import Accept, Accepted, Claim, Done, Page, Settled, Settlement, Work
 
 log = logging.getLogger(__name__)
 

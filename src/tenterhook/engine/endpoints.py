@@ -12,7 +12,8 @@ from tenterhook.engine.settling import Settling
 from tenterhook.engine.throttle import Throttle
 from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.model import Endpoint, Health, Policy
-from tenterhook.store.base import Claimed, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import Claimed
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from tenterhook.engine import limits
 from tenterhook.engine.breaker import is_open, is_probing
 from tenterhook.engine.throttle import PACED_SECONDS, Throttle
 from tenterhook.model import Endpoint, Health, Outcome, Policy
-from tenterhook.store.base import Claimed
+from tenterhook.store.work import Claimed
 
 LEASE_MARGIN = 2 * SECOND
 """An attempt starts only if its lease outlasts the deadline by this, so that the report is on the disk in time."""

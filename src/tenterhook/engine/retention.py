@@ -17,7 +17,8 @@ from tenterhook.clock import DAY, MILLISECOND, MINUTE, SECOND, Clock, until
 from tenterhook.errors import StoreUnavailable
 from tenterhook.model import OPERATIONAL, Application, Retention
 from tenterhook.observe import Instrument
-from tenterhook.store.base import Cursor, Cutoff, Store, Swept
+from tenterhook.store.base import Cutoff, Store, Swept
+from tenterhook.store.queries import Cursor
 
 log = logging.getLogger(__name__)
 

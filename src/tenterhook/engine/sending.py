@@ -18,7 +18,7 @@ from tenterhook.engine.settle import expired_payload
 from tenterhook.engine.settling import Settling, insist
 from tenterhook.model import Endpoint, Message, Outcome, Policy, Reason, Result
 from tenterhook.senders.base import Senders
-from tenterhook.store.base import Claimed, Settled
+from tenterhook.store.work import Claimed, Settled
 
 log = logging.getLogger(__name__)
 

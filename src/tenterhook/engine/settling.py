@@ -23,8 +23,9 @@ from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Attempt, Delivery, Outcome, Policy, Signal, State
 from tenterhook.observe import Instrument
 from tenterhook.operational import Planned, Silence
-from tenterhook.store.base import Claimed, Lapsing, Settlement
-from tenterhook.store.base import Settled as Written
+from tenterhook.store.base import Lapsing
+from tenterhook.store.work import Claimed, Settlement
+from tenterhook.store.work import Settled as Written
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
 from tenterhook.operational import SILENCE, Silence
-from tenterhook.store.base import Remember, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import Remember
 
 log = logging.getLogger(__name__)
 

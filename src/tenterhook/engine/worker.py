@@ -22,7 +22,8 @@ from tenterhook.model import Delivery, Endpoint, Health, Message, Policy, State
 from tenterhook.observe import Instrument
 from tenterhook.operational import SILENCE, Silence
 from tenterhook.senders.base import Senders
-from tenterhook.store.base import Claimed, Store
+from tenterhook.store.base import Store
+from tenterhook.store.work import Claimed
 
 
 class Worker:

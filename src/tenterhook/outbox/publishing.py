@@ -22,7 +22,7 @@ from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
 from tenterhook.outbox.base import Kept, Row
 from tenterhook.outbox.event import Event, event_of
-from tenterhook.store.base import Remember
+from tenterhook.store.work import Remember
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,11 @@ Work of the hot path goes through `commit`, which writes what many callers want 
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec import Struct
-from msgspec.structs import astuple
 
-from tenterhook.clock import SECOND, Clock
-from tenterhook.errors import TenterhookError
+from tenterhook.clock import Clock
 from tenterhook.model import (
     Application,
     Attempt,
@@ -27,150 +25,21 @@ from tenterhook.model import (
     Message,
     Received,
     Source,
-    State,
     Task,
     TaskState,
     Token,
 )
-
-T = TypeVar("T")
-
-
-WRITTEN_WITHIN = 5 * SECOND
-"""How long after its id was made a message may reach a shared store: bounds how far back readers must keep clear."""
-
-
-class Remember(Struct, frozen=True):
-    """An idempotency key with the answer that a repeated request shall get until `expires_at`.
-
-    It may take the place of one that had expired at `made_at`.
-    """
-
-    key: bytes
-    body_hash: bytes
-    status: int
-    answer: bytes
-    expires_at: int
-    made_at: int = 0
-
-
-class Remembered(Struct, frozen=True):
-    """The answer that was given to an earlier request with the same idempotency key."""
-
-    body_hash: bytes
-    status: int
-    answer: bytes
-
-
-class Accept(Struct, frozen=True):
-    """A message with the deliveries it owes, or only a received request that became none; committed together.
-
-    `revision` is that of the application as it was when this was planned (see `Loaded`); when it has changed since, the
-    answer is OutdatedPlan and nothing is written. None does not ask. `given` is the place in the batch of a settlement that
-    this goes with: where that is not kept, nothing is written either. After the instant `deadline` a shared store takes no
-    message that has one: the answer is Late.
-    """
-
-    message: Message | None
-    deliveries: tuple[Delivery, ...] = ()
-    received: Received | None = None
-    remember: Remember | None = None
-    revision: int | None = None
-    given: int | None = None
-    deadline: int | None = None
-
-
-class Accepted(Struct, frozen=True):
-    """What became of an Accept. `message` is the stored message's id, or that of the one it repeats.
-
-    `waiting` are the endpoints where the delivery went behind others of its FIFO line. `remembered` is the earlier
-    answer when the idempotency key was known: then nothing was written.
-    """
-
-    message: str | None
-    duplicate: bool = False
-    waiting: tuple[str, ...] = ()
-    remembered: Remembered | None = None
-
-
-class Settlement(Struct, frozen=True):
-    """The result of an attempt, or a hand-back without one (`attempt` None).
-
-    It is written only if the delivery still holds `lease`; the attempt is kept in any case. What has been written already,
-    by a commit whose answer was lost, is answered alike and has no effect again. `health` is the record that
-    the attempt made out of `before`, None leaves the record alone; other nodes may have written meanwhile, so the two
-    are merged into what is stored (`engine.breaker.merged`). `disable` is a reason to switch the endpoint off.
-    `next_lease` and `next_until` lease the next delivery of a FIFO line whose head has ended.
-    """
-
-    delivery: Delivery
-    lease: int
-    attempt: Attempt | None = None
-    health: Health | None = None
-    disable: str | None = None
-    now: int = 0
-    next_lease: int = 0
-    next_until: int = 0
-    before: Health = Health()
-
-
-class Claim(Struct, frozen=True):
-    """Lease up to `limit` deliveries of one endpoint that are due at `now`, until `until`.
-
-    Under a `rate` (per second), or that of its application, each of them gets an instant before which it must not be sent,
-    and no two nodes get the same ones; no more are leased than may be sent until `paced_until`. What was due before `since`
-    is not looked for: where many have ended, their traces may still be in the way.
-    """
-
-    endpoint: str
-    limit: int
-    now: int
-    lease: int
-    until: int
-    rate: int | None = None
-    paced_until: int = 0
-    since: int = 0
-
-
-class Claimed(Struct, frozen=True):
-    """A leased delivery with its message. `expired`: its last lease ended unreported, which must be settled first.
-
-    It must not be sent before `not_before`. `changed_at` is when the endpoint was changed last (`updated_at`): whoever knows
-    another state of it must load it before sending. None where nobody else could have changed it.
-    """
-
-    delivery: Delivery
-    message: Message
-    expired: bool = False
-    not_before: int = 0
-    changed_at: int | None = None
-
-
-class Settled(Struct, frozen=True):
-    """`kept` tells whether the lease still held. `promoted` is the next of the FIFO line, already leased.
-
-    `health` is what is stored now, where the settlement brought a record.
-    """
-
-    kept: bool
-    promoted: Claimed | None = None
-    health: Health | None = None
-
-
-class Page(Struct, frozen=True):
-    """What a Claim found, and when the endpoint's next delivery is due (None: nothing is pending).
-
-    `health` is the endpoint's record, where other nodes may have written it. `oldest` is the earliest due instant of what
-    is pending, `next_due` not before the breaker or the rate allows an attempt. `app_rate` is the rate of the application,
-    and before `app_free_at` no claim for any of its endpoints will find something: all that it allows has been given out.
-    """
-
-    claimed: tuple[Claimed, ...]
-    next_due: int | None
-    health: Health | None = None
-    oldest: int | None = None
-    app_rate: int | None = None
-    app_free_at: int = 0
+from tenterhook.store.queries import (
+    ApplicationFilter,
+    AttemptFilter,
+    Counts,
+    Cursor,
+    DeliveryCounts,
+    DeliveryFilter,
+    Found,
+    MessageFilter,
+)
+from tenterhook.store.work import Accept, Done, Remember, Remembered, Work
 
 
 class NextDue(Struct, frozen=True):
@@ -236,81 +105,6 @@ class Advanced(Struct, frozen=True):
     due: tuple[str, ...] = ()
 
 
-Work = Accept | Settlement | Claim
-Done = Accepted | Settled | Page | TenterhookError
-
-
-class Cursor(Struct, frozen=True, kw_only=True):
-    """A page of a list: `limit` items after `after` in list order, or before it where `backward`.
-
-    `since` and `until` are bounds on creation (µs UTC; since included, until not).
-    """
-
-    limit: int
-    after: str | None = None
-    backward: bool = False
-    descending: bool = False
-    since: int | None = None
-    until: int | None = None
-
-
-class ApplicationFilter(Struct, frozen=True, kw_only=True):
-    """Which applications to find: those with an endpoint, with one that is enabled if they have any, with one whose URL does
-    not begin with `only_at` if they have any."""
-
-    some: bool = False
-    enabled: bool = False
-    only_at: str | None = None
-
-
-ANY_APPLICATION = ApplicationFilter()
-
-
-class MessageFilter(Struct, frozen=True, kw_only=True):
-    """Which messages to find: of one of the event types (none: of any), with this channel and this tag."""
-
-    event_types: tuple[str, ...] = ()
-    channel: str | None = None
-    tag: str | None = None
-
-
-ANY_MESSAGE = MessageFilter()
-
-
-class AttemptFilter(Struct, frozen=True, kw_only=True):
-    """Which attempts to find: those that succeeded or not, were cancelled or not, were answered with a status in a range, of such
-    messages.
-
-    `statuses` is the lowest and the first beyond.
-    """
-
-    ok: bool | None = None
-    cancelled: bool | None = None
-    statuses: tuple[int, int] | None = None
-    of: MessageFilter = ANY_MESSAGE
-
-
-ANY_ATTEMPT = AttemptFilter()
-
-
-class DeliveryFilter(Struct, frozen=True, kw_only=True):
-    """Which messages at an endpoint to find: those whose delivery stands in one of the states (none: in any).
-
-    `tried` tells those that were attempted from those that were not, None takes both.
-    """
-
-    states: tuple[State, ...] = ()
-    tried: bool | None = None
-    of: MessageFilter = ANY_MESSAGE
-
-
-class Found(Struct, Generic[T], frozen=True):
-    """What a search found. It looks at so many items at most; `behind` is where it stopped for that, to be gone on from."""
-
-    items: list[T]
-    behind: str | None = None
-
-
 class Cutoff(Struct, frozen=True):
     """What of an application is too old: payloads from before `payloads`, everything from before `records` (µs UTC)."""
 
@@ -329,26 +123,6 @@ class Swept(Struct, frozen=True):
     requests: int = 0
     after: str | None = None
     days: int = 0
-
-
-class DeliveryCounts(Struct, frozen=True):
-    """Deliveries by how they stand: of the pending ones, those that were not tried yet and those that were."""
-
-    delivered: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    untried: int = 0
-    retrying: int = 0
-
-    def plus(self, other: "DeliveryCounts") -> "DeliveryCounts":
-        return DeliveryCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
-
-
-class Counts(Struct, frozen=True):
-    """How much is stored, by state of the delivery; `oldest_due` is the earliest due instant of a pending one."""
-
-    pending: int
-    oldest_due: int | None
 
 
 class Store(Protocol):

@@ -11,12 +11,12 @@ from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Attempt, Delivery, Health, State
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import chunks, insert, run, tuples
+from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 
 Accepts = list[tuple[int, Accept]]
 

@@ -11,10 +11,11 @@ from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.errors import DeliveryInFlight, MissingPayload, NotFound
 from tenterhook.model import Attempt, Delivery, Message, Received, State, Trigger
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Cursor, Lapsing, NextDue
+from tenterhook.store.base import Lapsing, NextDue
 from tenterhook.store.lines import is_occupied, step_forward
 from tenterhook.store.lists import Where, page
 from tenterhook.store.notices import announce, lines_of
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sql import (
     Insert,
     LockLines,
@@ -29,6 +30,7 @@ from tenterhook.store.sql import (
     select_locked,
     select_one,
 )
+from tenterhook.store.work import Accept
 
 _SKEW = HOUR
 """An attempt is younger than its message; this much for clocks that disagree."""

@@ -5,10 +5,11 @@ from msgspec.structs import replace
 
 from tenterhook.errors import NotFound
 from tenterhook.model import Integration, Token
-from tenterhook.store.base import Cursor, Remember
 from tenterhook.store.lists import page
 from tenterhook.store.objects import create_token, delete_token, remember, save_token
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sql import Verb, change, select_locked, select_one
+from tenterhook.store.work import Remember
 
 _integration = msgspec.json.Decoder(Integration).decode
 _token = msgspec.json.Decoder(Token).decode

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.model import Delivery, State
 from tenterhook.store import rows
-from tenterhook.store.base import Claimed, Settlement
 from tenterhook.store.sql import Verb, change, pairs, select_one
+from tenterhook.store.work import Claimed, Settlement
 
 LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
 PENDING_STATES = ", ".join(f"'{state.value}'" for state in PENDING)

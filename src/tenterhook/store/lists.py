@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tenterhook import ids
-from tenterhook.store.base import Cursor
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sql import Row, Verb, select, select_one
 
 Where = tuple[str, Sequence[Any]]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tenterhook.model import State
 from tenterhook.store import rows
-from tenterhook.store.base import Accept
 from tenterhook.store.lines import line_up
 from tenterhook.store.sql import Insert, LockLines, Tell, Verb
+from tenterhook.store.work import Accept
 
 
 def lines_of(notices: Sequence[Accept]) -> list[tuple[str, str]]:

@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from tenterhook.errors import ChangedMeanwhile, Conflict, EventTypeExists, IdempotencyInProgress, NotFound
 from tenterhook.model import OPERATIONAL, Application, Endpoint, EventType, Health, Source, Token
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Cursor, Loaded, Remember, Remembered
+from tenterhook.store.base import Loaded
 from tenterhook.store.lists import page
 from tenterhook.store.notices import announce
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sql import Insert, Read, Row, Taken, Tell, Verb, change, listed, select, select_locked, select_one
+from tenterhook.store.work import Accept, Remember, Remembered
 from tenterhook.vault import Vault
 
 _application = msgspec.json.Decoder(Application).decode

@@ -16,12 +16,14 @@ from tenterhook import ids
 from tenterhook.clock import MILLISECOND, SECOND, Clock, RemoteClock, steady, until
 from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
-from tenterhook.store.base import WRITTEN_WITHIN, Counts, Done, Hint, Store, Swept, Work
+from tenterhook.store.base import Hint, Store, Swept
 from tenterhook.store.copying.verbs import refuse_unfinished
 from tenterhook.store.postgres_commit import CLOCK, UNCOMMITTED, Batch, clock_of
 from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
+from tenterhook.store.queries import Counts
 from tenterhook.store.sql import Verb, select
 from tenterhook.store.verbs import SharedVerbs
+from tenterhook.store.work import WRITTEN_WITHIN, Done, Work
 from tenterhook.vault import Vault
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from tenterhook.engine.breaker import HEALTHY
 from tenterhook.errors import Conflict, IdempotencyInProgress, Late, OutdatedPlan
 from tenterhook.model import Health, Message, State
 from tenterhook.store import rows
-from tenterhook.store.base import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 from tenterhook.store.sql import Row
+from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()

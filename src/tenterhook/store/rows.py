@@ -27,7 +27,7 @@ from tenterhook.model import (
     Transformation,
     Trigger,
 )
-from tenterhook.store.base import Remember
+from tenterhook.store.work import Remember
 from tenterhook.vault import Vault
 
 Row = tuple[Any, ...]

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Message
 from tenterhook.store import rows
-from tenterhook.store.base import (
+from tenterhook.store.history import attempts_of
+from tenterhook.store.lists import Where, page, up_to, window_end
+from tenterhook.store.queries import (
     ANY_MESSAGE,
     ApplicationFilter,
     AttemptFilter,
@@ -18,8 +20,6 @@ from tenterhook.store.base import (
     Found,
     MessageFilter,
 )
-from tenterhook.store.history import attempts_of
-from tenterhook.store.lists import Where, page, up_to, window_end
 from tenterhook.store.sql import Row, Verb, listed, select
 from tenterhook.vault import Vault
 

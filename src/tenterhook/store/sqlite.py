@@ -15,14 +15,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
 from tenterhook.store import batch, history
-from tenterhook.store.base import Counts, Done, Hint, Remembered, Store, Swept, Work
+from tenterhook.store.base import Hint, Store, Swept
 from tenterhook.store.checkpoints import FALLBACK_PAGES, Checkpointer
 from tenterhook.store.copying.verbs import refuse_unfinished
+from tenterhook.store.queries import Counts
 from tenterhook.store.schema import MIGRATIONS, sqlite_statements
 from tenterhook.store.sql import Verb
 from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import run
 from tenterhook.store.verbs import SharedVerbs
+from tenterhook.store.work import Done, Remembered, Work
 from tenterhook.vault import Vault
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from tenterhook.store import rows
-from tenterhook.store.base import Remember, Remembered
 from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sqlite_run import insert, padded
+from tenterhook.store.work import Remember, Remembered
 
 RECENT = 50_000
 """How many keys wait in memory before a walk begins; with their ids they take about 8 MiB."""

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from tenterhook import ids
 from tenterhook.model import OPERATIONAL, State, Task
-from tenterhook.store.base import DeliveryCounts, TaskPage
+from tenterhook.store.base import TaskPage
+from tenterhook.store.queries import DeliveryCounts
 from tenterhook.store.sql import Verb, listed, select, select_one
 
 MESSAGES = 10_000

@@ -12,11 +12,13 @@ from msgspec.structs import replace
 from tenterhook.clock import DAY
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.store import erasure, replays, rows, statistics
-from tenterhook.store.base import Accept, Advanced, Cursor, Remember, TaskPage
+from tenterhook.store.base import Advanced, TaskPage
 from tenterhook.store.lists import page
 from tenterhook.store.notices import announce
 from tenterhook.store.objects import remember
+from tenterhook.store.queries import Cursor
 from tenterhook.store.sql import Tell, Verb, change, listed, select_locked, select_one
+from tenterhook.store.work import Accept, Remember
 
 KEPT = 90 * DAY
 """How long a task that has ended can be looked up."""

@@ -21,26 +21,18 @@ from tenterhook.model import (
     Token,
 )
 from tenterhook.store import consumers, erasure, history, integrations, objects, retention, search, statistics, tasks
-from tenterhook.store.base import (
-    NOTHING_KNOWN,
-    Accept,
-    Advanced,
+from tenterhook.store.base import NOTHING_KNOWN, Advanced, Cutoff, Lapsing, Loaded, NextDue, Swept
+from tenterhook.store.queries import (
     ApplicationFilter,
     AttemptFilter,
     Cursor,
-    Cutoff,
     DeliveryCounts,
     DeliveryFilter,
     Found,
-    Lapsing,
-    Loaded,
     MessageFilter,
-    NextDue,
-    Remember,
-    Remembered,
-    Swept,
 )
 from tenterhook.store.sql import Verb
+from tenterhook.store.work import Accept, Remember, Remembered
 from tenterhook.vault import Vault
 
 P = ParamSpec("P")
