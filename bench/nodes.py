@@ -21,6 +21,8 @@ UNDER_WAY = 2_000
 """Over all nodes."""
 REST = 1
 """Transactions per node and second (at most) with nothing to do."""
+FIRST_ROUND = 12
+"""Seconds until nodes have done everything once that they do now and then, and its statements are prepared."""
 
 
 class Tally:
@@ -79,7 +81,7 @@ async def loaded(database: Database, roles: tuple[str, ...], rest: float, second
 
 async def _at_rest(database: Database, seconds: float) -> float:
     """Transactions per second of nodes that have nothing to do."""
-    await asyncio.sleep(1)  # what belongs to their start is over
+    await asyncio.sleep(FIRST_ROUND)
     begun, before = time.perf_counter(), (await database.used())["commits"]
     await asyncio.sleep(seconds)
     own = 1

@@ -135,11 +135,12 @@ _RECENT = f"SELECT id, {rows.REMEMBER} FROM answered WHERE id = ?"
 
 @cache
 def _indexed(count: int) -> str:
-    marks = ", ".join(f"?{n}" for n in range(1, count + 1))
+    # joined to the keys: lists in IN would be sorted into tables of their own first
+    keys = f"(VALUES {', '.join(f'(?{n})' for n in range(1, count + 1))}) AS v"
     return (
-        f"SELECT id, {rows.REMEMBER} FROM answered"
-        f" WHERE id IN (SELECT id FROM answered_key WHERE key IN ({marks})) AND key IN ({marks})"
-        f" UNION ALL SELECT 0, {rows.REMEMBER} FROM idempotency WHERE key IN ({marks})"
+        f"SELECT a.id, {rows.of('a', rows.REMEMBER)} FROM {keys} CROSS JOIN answered_key AS k ON k.key = v.column1"
+        " CROSS JOIN answered AS a ON a.id = k.id AND a.key = k.key"
+        f" UNION ALL SELECT 0, {rows.of('i', rows.REMEMBER)} FROM {keys} CROSS JOIN idempotency AS i ON i.key = v.column1"
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from tenterhook.store.sql import Insert, Read, Row, Statement, Taken, Verb, Write
 
-_SIZES = (128, 112, 96, 80, 64, 56, 48, 40, *range(32, 0, -1))
+_SIZES = (1024, 512, 256, 128, 112, 96, 80, 64, 56, 48, 40, *range(32, 0, -1))
+_LONGEST_LIST = 128
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -63,8 +64,8 @@ def chunks(values: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def padded(values: Sequence[V]) -> Iterator[Sequence[V]]:
     """Pieces of the same few sizes for IN lists: the last value is repeated instead of taking one more statement."""
-    for start in range(0, len(values), _SIZES[0]):
-        chunk = values[start : start + _SIZES[0]]
+    for start in range(0, len(values), _LONGEST_LIST):
+        chunk = values[start : start + _LONGEST_LIST]
         size = min(size for size in _SIZES if size >= len(chunk))
         yield [*chunk, *[chunk[-1]] * (size - len(chunk))]
 
