@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tenterhook.clock import HOUR
+from tenterhook.clock import DAY, HOUR
 from tenterhook.errors import Conflict
 from tenterhook.store import sqlite_answers
 from tenterhook.store.sqlite import SqliteStore
@@ -16,7 +16,7 @@ from tenterhook.vault import Vault
 from tests.contracts.store import NOW, new_app
 
 RECENT = 300
-COUNT = 80 * sqlite_answers.STRETCHES  # a walk takes 64 keys for each stretch
+COUNT = 160 * sqlite_answers.STRETCHES  # a walk takes 128 keys for each stretch
 
 
 def answer(number: int, *, until: int = NOW + HOUR, made_at: int = NOW, text: str = "") -> Remember:
@@ -130,6 +130,20 @@ async def test_expired_answers_go_with_their_keys_and_ids_are_not_given_again(
     assert await store.recall(answer(-1).key, NOW) == remembered(-1)
     with sqlite3.connect(tmp_path / "t.db") as db:
         assert db.execute("SELECT max(id) FROM answered").fetchone()[0] == COUNT + 1
+    await store.close()
+
+
+async def test_what_is_remembered_for_long_keeps_nothing_else(
+    opened: Callable[[], SqliteStore], tmp_path: Path
+) -> None:
+    store = opened()
+    month = answer(0, until=NOW + 30 * DAY)
+    await remember(store, [month, *(answer(n) for n in range(1, 100))], at_once=10)
+    assert await store.prune(NOW + HOUR, 0, 1_000) == 98
+    assert (count(tmp_path, "answered"), count(tmp_path, "idempotency")) == (1, 1)
+    assert await store.recall(month.key, NOW + DAY) == remembered(0)
+    (done,) = await remember(store, [answer(0, made_at=NOW + DAY, until=NOW + 2 * DAY, text="other")])
+    assert done.remembered == remembered(0)
     await store.close()
 
 

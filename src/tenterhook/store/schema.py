@@ -1,10 +1,11 @@
 """The schema of both databases, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. `answered` is where SQLite keeps the answers of committed batches; `idempotency` has those of other requests,
-and on PostgreSQL all. Keys that must be unique over the whole history are tables of their own. Partial indexes keep the hot path
-small: a delivery is in `delivery_due` only while something can still happen to it, and one that goes straight from
-acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy into this database is not complete.
+encrypted. `answered` is where SQLite keeps the answers of committed batches, in the order in which they expire;
+`idempotency` has those of other requests, and on PostgreSQL all. Keys that must be unique over the whole history are tables
+of their own. Partial indexes keep the hot path small: a delivery is in `delivery_due` only while something can still happen
+to it, and one that goes straight from acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy
+into this database is not complete.
 
 `sweep` remembers how far the payloads of an application have been removed; `retired` are the applications that are gone
 while something that happened in them is still there.
@@ -136,7 +137,6 @@ MIGRATIONS = [
             id INTEGER PRIMARY KEY, key BLOB NOT NULL, body_hash BLOB NOT NULL, status INTEGER NOT NULL,
             answer BLOB NOT NULL, expires_at INTEGER NOT NULL
         );
-        CREATE INDEX answered_expiry ON answered (expires_at);
         CREATE TABLE answered_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE answered_upto (id INTEGER NOT NULL);
         INSERT INTO answered_upto VALUES (0);

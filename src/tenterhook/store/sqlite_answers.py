@@ -3,7 +3,7 @@
 Keys are random. A table in their order would have another page to write for almost every key, which costs more than the
 message that it belongs to. So answers are kept in the order in which they were given (`answered`), and the ids of the
 newest are in memory. When there are many, they go into the index on disk (`answered_key`) by a walk through the keys, a
-stretch at a time: the keys of a stretch begin with the same byte, and neighbours share a page.
+stretch at a time: the keys of a stretch begin with the same bits, and neighbours share a page.
 
 What is in memory when a process ends is read again from the end of `answered`: `answered_upto` has the id up to which all
 keys are in the index. Only the server remembers answers, so whatever it does not know was not given.
@@ -12,18 +12,23 @@ keys are in the index. Only the server remembers answers, so whatever it does no
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from itertools import takewhile
 
+from tenterhook.clock import DAY
 from tenterhook.store import rows
 from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
 from tenterhook.store.sqlite_run import insert, padded
 from tenterhook.store.work import Remember, Remembered
 
+LASTING = DAY
+"""What is remembered for longer goes to `idempotency` at once: in `answered`, ids are in the order of expiry."""
+
 RECENT = 50_000
 """How many keys wait in memory before a walk begins; with their ids they take about 8 MiB."""
 
-STRETCHES = 256
-_EVERY = 64  # so many keys in for a stretch out: at the end of a walk there is a third more in memory
+STRETCHES = 128
+_EVERY = 128  # so many keys in for a stretch out: at the end of a walk there is a third more in memory
 
 Keys = dict[bytes, int]
 """The id of the answer to each key."""
@@ -34,7 +39,7 @@ class Answers:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._recent: list[Keys] = []  # by the first byte of the key
+        self._recent: list[Keys] = []  # by the stretch of the key
         self._newest = self._indexed = 0
         self._upto = 0  # what the walk will have indexed; 0: there is none
         self._at = 0  # the stretch that comes next
@@ -50,7 +55,7 @@ class Answers:
         (self._indexed,) = self._db.execute("SELECT id FROM answered_upto").fetchone()
         (self._newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM answered").fetchone()
         for key, one in self._db.execute("SELECT key, id FROM answered WHERE id > ? ORDER BY id", (self._indexed,)):
-            recent[key[0]][key] = one
+            recent[_stretch_of(key)][key] = one
         self._recent = recent
 
     def known(self, keys: Sequence[bytes]) -> list[Row]:
@@ -58,7 +63,7 @@ class Answers:
         self._load()
         found = [row for chunk in padded(keys) for row in self._db.execute(_indexed(len(chunk)), chunk)]
         for key in keys:
-            one = self._recent[key[0]].get(key)
+            one = self._recent[_stretch_of(key)].get(key)
             if one is not None:
                 found += self._db.execute(_RECENT, (one,))
         # a key may have been used again after it expired: ids grow, so the answer that counts comes last
@@ -73,6 +78,10 @@ class Answers:
 
     def add(self, answers: Sequence[Remember]) -> None:
         """Remember these, after `known` has told that none of them is."""
+        lasting = [answer for answer in answers if answer.expires_at - answer.made_at > LASTING]
+        if lasting:
+            insert(self._db, "idempotency", rows.REMEMBER, [rows.remember_row(one) for one in lasting], REMEMBER_AGAIN)
+            answers = [answer for answer in answers if answer not in lasting]
         if not answers:
             return
         self._load()
@@ -107,7 +116,7 @@ class Answers:
             if self._at == STRETCHES:
                 self._indexed, self._upto = self._upto, 0
         for key, one in self._fresh.items():
-            self._recent[key[0]][key] = self._newest = one
+            self._recent[_stretch_of(key)][key] = self._newest = one
         self.rolled_back()
 
     def rolled_back(self) -> None:
@@ -116,18 +125,24 @@ class Answers:
 
     def prune(self, now: int, limit: int) -> int:
         """Forget what has expired; how many. The newest of all stays: its id must not be given again."""
-        gone = self._db.execute(
-            "SELECT key, id FROM answered WHERE expires_at <= ? AND id < (SELECT max(id) FROM answered)"
-            " ORDER BY expires_at LIMIT ?",
-            (now, limit),
+        oldest = self._db.execute(
+            "SELECT expires_at, key, id FROM answered WHERE id < (SELECT max(id) FROM answered) ORDER BY id LIMIT ?",
+            (limit,),
         ).fetchall()
+        gone = [(key, one) for _, key, one in takewhile(lambda row: row[0] <= now, oldest)]
         self._load()
         for key, one in gone:
-            if self._recent[key[0]].get(key) == one:
-                del self._recent[key[0]][key]  # it has expired: nobody misses it, however the transaction ends
+            if self._recent[_stretch_of(key)].get(key) == one:
+                del self._recent[_stretch_of(key)][
+                    key
+                ]  # it has expired: nobody misses it, however the transaction ends
         self._db.executemany("DELETE FROM answered_key WHERE key = ? AND id = ?", sorted(gone))
         self._db.executemany("DELETE FROM answered WHERE id = ?", sorted([(one,) for _, one in gone]))
         return len(gone)
+
+
+def _stretch_of(key: bytes) -> int:
+    return key[0] * STRETCHES // 256
 
 
 _RECENT = f"SELECT id, {rows.REMEMBER} FROM answered WHERE id = ?"
