@@ -30,10 +30,10 @@ _DAY = 86_400
 class Costs(NamedTuple):
     """Of one message: CPU time of a node and of the database (µs), log and what stays (bytes)."""
 
-    node: float = 253
-    database: float = 64
-    log: float = 2_889
-    stored: float = 2_288
+    node: float = 208.6
+    database: float = 62.6
+    log: float = 2_732
+    stored: float = 2_274
 
 
 class Need(NamedTuple):
