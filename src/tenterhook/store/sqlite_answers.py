@@ -132,10 +132,9 @@ class Answers:
         gone = [(key, one) for _, key, one in takewhile(lambda row: row[0] <= now, oldest)]
         self._load()
         for key, one in gone:
-            if self._recent[_stretch_of(key)].get(key) == one:
-                del self._recent[_stretch_of(key)][
-                    key
-                ]  # it has expired: nobody misses it, however the transaction ends
+            recent = self._recent[_stretch_of(key)]
+            if recent.get(key) == one:
+                del recent[key]  # it has expired: nobody misses it, however the transaction ends
         self._db.executemany("DELETE FROM answered_key WHERE key = ? AND id = ?", sorted(gone))
         self._db.executemany("DELETE FROM answered WHERE id = ?", sorted([(one,) for _, one in gone]))
         return len(gone)
