@@ -66,5 +66,7 @@ async def test_nodes_that_start_together_apply_the_same_file(pair: Pair) -> None
     await asyncio.gather(
         *(apply(configuration, server.node.registry, server.store, server.node.clock.now()) for server in pair)
     )
-    apps = await pair[0].store.list_applications(Cursor(limit=9))
-    assert sorted(app.uid or "" for app in apps) == ["default", "shop"]
+    apps = {app.uid: app.id for app in await pair[0].store.list_applications(Cursor(limit=9))}
+    assert sorted(uid or "" for uid in apps) == ["default", "shop"]
+    assert [one.uid for one in await pair[0].store.list_sources(apps["default"], Cursor(limit=9))] == ["github"]
+    assert [one.uid for one in await pair[0].store.list_endpoints(apps["shop"], Cursor(limit=9))] == ["audit"]

@@ -56,6 +56,7 @@ async def test_a_node_that_only_answers_keeps_no_lanes(tmp_path: Path) -> None:
         await server.endpoint(app)
         await server.message(app)
         server.node._hear(Hint("all"))
+        await asyncio.gather(*server.node._heard)
         assert server.node.worker.lanes == {}
 
 

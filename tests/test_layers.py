@@ -37,7 +37,6 @@ LAYERS: list[list[str]] = [
     ["api", "outbox.batch", "outbox.publishing", "outbox.relay"],
     # implementations: above those who use them through the seam only
     ["store", "senders", "outbox.databases", "outbox.postgres", "outbox.sqlite", "outbox.statements"],
-    ["http_server"],
     ["serve", "databases", "backup", "moving"],
     ["cli", "demo", "library"],
 ]  # fmt: skip

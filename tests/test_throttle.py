@@ -188,6 +188,7 @@ def test_a_rate_that_comes_later_holds_for_what_is_in_memory() -> None:
         [endpoint(concurrency=1)], [[(SECOND, OK)]], [(0, "publish")] * 8 + [(0.5, "throttle", "1"), (4.5, "die")]
     )
     assert len(starts(world)) >= 8
+    assert broken(world) == []
     script = [(0, "publish")] * 8 + [(0.5, "throttle", "1")]
     world = play([endpoint(n, concurrency=2) for n in range(2)], [[(SECOND, OK)]] * 2, script)
     assert all_starts(world)[:4] == [0.0] * 4

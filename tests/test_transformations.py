@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tenterhook.model import Transformation
@@ -219,8 +219,12 @@ def test_values_of_json_come_out_as_they_went_in(value: object) -> None:
 
 @settings(max_examples=60)
 @given(
-    st.builds(Report, method=values, url=values, headers=values, payload=st.none() | st.binary(), text=st.booleans())
-)
+    st.builds(
+        Report, method=values | st.sampled_from(["POST", "PUT"]), url=values | st.just(URL),
+        headers=values | st.dictionaries(st.text(), st.text()), payload=st.none() | st.binary(), text=st.booleans(),
+    )
+)  # fmt: skip
+@example(Report(method="PUT", url=URL, headers={}, payload=b"{}", text=False))
 def test_whatever_a_child_claims_is_checked(report: Report) -> None:
     with contextlib.suppress(Failed):
         changed = result(report, WEBHOOK)
