@@ -1,7 +1,9 @@
 """Operational webhooks, on a running server: what is told of what, to whom, and that it is written with its cause."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,24 @@ async def test_a_lifetime_that_ends_is_told(server: Server) -> None:
     assert found[tried]["id"] == attempt.id
     assert (found[never.id]["id"], found[never.id]["responseStatusCode"]) == ("", 0)
     assert len(found) == len(await told(server)) == 2
+
+
+async def test_a_lifetime_ends_and_is_told_though_the_endpoint_cannot_be_read(server: Server, tmp_path: Path) -> None:
+    """As after a key was lost: the deliveries of such an endpoint wait until their lifetimes end, and upkeep goes on."""
+    app = await server.app()
+    endpoint = await server.endpoint(app, retrySchedule=[3600, 3600])
+    await listen(server, "message.attempt.exhausted")
+    server.recorder.script[endpoint] = [REFUSED]
+    message = await server.message(app)
+    await settled(server, endpoint, 1)
+    (database,) = tmp_path.glob("*.db")
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("UPDATE endpoint SET sealed = x'00' WHERE id = ?", (endpoint,))
+        db.commit()
+    server.node.catalog.forget_all()
+    server.node.upkeep._clock = Later()
+    await server.node.upkeep.round()
+    assert [data["msgId"] for _, data in await told(server)] == [message]
 
 
 async def test_nobody_hears_of_what_nobody_wants(server: Server) -> None:

@@ -4,19 +4,22 @@ A notice is planned here and written by whoever writes the change that it tells 
 planned, and nothing read, where no endpoint wants it. What happens to operational webhooks themselves is not told.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tenterhook.catalog import Entry
 from tenterhook.clock import Clock
 from tenterhook.engine import notices
-from tenterhook.errors import NotFound
+from tenterhook.errors import NotFound, StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Endpoint, Message, Signal, Task
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Lapsing, Store
 from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Accept
+
+log = logging.getLogger(__name__)
 
 Planned = tuple[Accept, ...]
 """Messages with their deliveries, to be written with the change that they tell of."""
@@ -130,7 +133,7 @@ class Notices(Silence):
         if task.app is not None:
             own, app = await self._listening(_TASK, task.app)
         else:
-            own, app = await self._catalog(OPERATIONAL), None
+            own, app = await self._own(), None
         return () if own is None else self._notice(own, _TASK, app, notices.of_task(task))
 
     def written(self, planned: Planned) -> None:
@@ -142,13 +145,28 @@ class Notices(Silence):
 
     async def _listening(self, kind: str, app: str) -> tuple[Entry | None, Application | None]:
         """The server's own application, and the one of which it is told; None where nobody wants to hear of it."""
-        own = await self._catalog(OPERATIONAL)
-        if app == OPERATIONAL or not own.listens(kind):
+        own = await self._own()
+        if own is None or app == OPERATIONAL or not own.listens(kind):
             return None, None
         try:
             return own, (await self._catalog(app)).application
         except NotFound:  # deleted meanwhile
             return None, None
+        except StoreUnavailable:
+            raise
+        except TenterhookError:  # an endpoint of it cannot be read, and need not be
+            found = await self._store.get_application(app)
+            return (None, None) if found is None else (own, found)
+
+    async def _own(self) -> Entry | None:
+        """The server's own application; None if its endpoints cannot be read: nothing else must fail for that."""
+        try:
+            return await self._catalog(OPERATIONAL)
+        except StoreUnavailable:
+            raise
+        except TenterhookError as error:
+            log.error("operational webhooks are not sent: %s", error)
+            return None
 
     def _notice(self, own: Entry, kind: str, app: Application | None, data: dict[str, Any]) -> Planned:
         """Its channels are the names of the application that it is about."""
