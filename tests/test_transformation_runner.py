@@ -203,6 +203,13 @@ async def test_waiting_for_a_turn_has_an_end(runner: Runner) -> None:
     await hog
 
 
+async def test_a_run_that_nobody_waits_for_keeps_its_turn(runner: Runner) -> None:
+    for _ in range(3):
+        with pytest.raises(Failed, match="no time left"):
+            await runner(("ep_hog", "app_hog"), handler(HUNG), WEBHOOK, deadline=SECOND // 20)
+    assert len(children()) == 1
+
+
 async def test_turns_are_forgotten(runner: Runner) -> None:
     await asyncio.gather(*[outcome(runner, handler(""), f"ep_{n}") for n in range(3)])
     gc.collect()

@@ -73,14 +73,24 @@ class Runner:
         self, owners: Sequence[str], transformation: Transformation, webhook: Webhook, *, deadline: int
     ) -> Changed | None:
         """As `contract.Transform` says: an application holds one child at a time, so that nobody can hold all of them, and
-        of each endpoint one run waits for that, so that all of them come to their turn."""
+        of each endpoint one run waits for that, so that all of them come to their turn. A run that nobody waits for any more
+        holds its turn until it is over."""
         try:
-            async with asyncio.timeout(deadline / SECOND), AsyncExitStack() as turns:
-                for owner in owners:
-                    await turns.enter_async_context(self._turns.setdefault(owner, asyncio.Lock()))
-                return await self._in_thread(self._transform, transformation, webhook)
+            async with asyncio.timeout(deadline / SECOND):
+                turns = await self._take_turns(owners)
+                run = asyncio.ensure_future(self._in_thread(self._transform, transformation, webhook))
+                run.add_done_callback(partial(_end_turns, turns))
+                return await asyncio.shield(run)
         except TimeoutError:
             raise Failed("there was no time left to run the transformation") from None
+
+    async def _take_turns(self, owners: Sequence[str]) -> list[asyncio.Lock]:
+        async with AsyncExitStack() as turns:
+            taken = [self._turns.setdefault(owner, asyncio.Lock()) for owner in owners]
+            for turn in taken:
+                await turns.enter_async_context(turn)
+            turns.pop_all()
+        return taken
 
     async def check(self, code: str) -> None:
         """Look whether it is a program with a handler. Raises Failed with what is wrong, and the line."""
@@ -115,6 +125,13 @@ class Runner:
         else:
             child.end()
         return report
+
+
+def _end_turns(turns: Sequence[asyncio.Lock], run: "asyncio.Future[Changed | None]") -> None:
+    for turn in turns:
+        turn.release()
+    if not run.cancelled():
+        run.exception()  # whoever waited has gone, or has it
 
 
 def _ended(status: int, error: Exception) -> Failed:
