@@ -5,6 +5,7 @@ import pytest
 from tenterhook.clock import SECOND
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import NotFound
+from tenterhook.ids import IdMaker
 from tenterhook.model import EXPUNGED, Application, Endpoint, TaskKind
 from tenterhook.store.base import Store
 from tenterhook.store.queries import Cursor
@@ -82,7 +83,7 @@ class ErasureContract(StoreContract):
         advanced = await store.advance_task(task.id, 1, NOW, SOON)
         assert advanced is not None and advanced.task.data == {"messagesPurged": 2}
         await store.end_task(task.id, 1, NOW)
-        late = new_message(app, id="msg_" + "z" * 27, created_at=NOW + 60 * SECOND)
+        late = new_message(app, id=IdMaker().new("msg_", NOW + SECOND // 20), created_at=NOW + SECOND // 20)
         await store.commit([Accept(late)])
         ended = await run(store, new_task(kind=TaskKind.PURGE, app=app.id))
         assert ended.data == {"messagesPurged": 2}

@@ -1,4 +1,4 @@
-"""Content that goes at once and for good: what messages held, what was sent of them, what came back.
+"""Content that goes at once and for good: what messages held and what was sent of them; of one attempt, what came back.
 
 The rows stay, so that it can be seen that something happened, and when.
 """
@@ -6,13 +6,15 @@ The rows stay, so that it can be seen that something happened, and when.
 from collections.abc import Sequence
 
 from tenterhook import ids
-from tenterhook.clock import SECOND
+from tenterhook.clock import MILLISECOND
 from tenterhook.errors import NotFound
 from tenterhook.model import EXPUNGED, Task
 from tenterhook.store.base import TaskPage
 from tenterhook.store.sql import Verb, change, listed, select
 
 PAGE = 500
+_SKEW = 10 * MILLISECOND
+"""By so much nodes may misjudge the database's time: a message that one accepted before another began a task is older."""
 
 
 def expunge_messages(app: str, refs: Sequence[str]) -> Verb[list[str]]:
@@ -61,7 +63,7 @@ def purge(task: Task, now: int) -> Verb[TaskPage]:
     """A page of emptying every message that an application had when the task was begun."""
     found = yield from select(
         "SELECT id FROM message WHERE app = ? AND id > ? AND id < ? ORDER BY id LIMIT ?",
-        task.app, task.reached or "", ids.floor("msg_", task.created_at + SECOND), PAGE,
+        task.app, task.reached or "", ids.ceiling("msg_", task.created_at + _SKEW), PAGE,
     )  # fmt: skip
     count = yield from _empty(task.app or "", [row[0] for row in found])
     data = {"messagesPurged": task.data.get("messagesPurged", 0) + count}
