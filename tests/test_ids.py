@@ -91,3 +91,9 @@ def test_two_makers_do_not_collide() -> None:
 def test_the_ceiling_leaves_out_nothing_that_came_before(instant: int) -> None:
     assert IdMaker().new("ep_", instant - 1) < ceiling("ep_", instant)
     assert floor("ep_", instant) <= ceiling("ep_", instant) <= floor("ep_", instant + STEP)
+
+
+def test_what_is_later_than_ids_can_tell_is_the_latest_of_all() -> None:
+    last = (EPOCH + 2**32 - 1) * SECOND
+    for beyond in (SECOND, 2**31 * SECOND, 2**40 * SECOND):
+        assert floor("msg_", last + beyond) >= floor("msg_", last)

@@ -45,9 +45,10 @@ def _base62(number: int) -> str:
 
 
 def _steps(instant: int) -> int:
-    """The time part of an id: seconds since EPOCH and, in the low byte, 4 ms steps."""
+    """The time part of an id: seconds since EPOCH and, in the low byte, 4 ms steps. What is later than they can tell is the
+    latest."""
     seconds, rest = divmod(instant, SECOND)
-    return (max(seconds - EPOCH, 0) & 0xFFFFFFFF) << 8 | rest // _STEP
+    return min(max(seconds - EPOCH, 0), 0xFFFFFFFF) << 8 | rest // _STEP
 
 
 class IdMaker:

@@ -10,13 +10,10 @@ from tenterhook import ids
 from tenterhook.api.http import Call, Response, json_response
 from tenterhook.api.query import Instant, Number, OneWord, Text
 from tenterhook.api.shapes import Out
-from tenterhook.clock import SECOND
 from tenterhook.errors import Invalid
 from tenterhook.store.queries import Cursor, Found
 
 _SIFTED = 250
-_LAST_INSTANT = (ids.EPOCH + 0xFFFF_FFFF) * SECOND
-"""Ids cannot tell later instants apart (they have 32 bits of seconds)."""
 T = TypeVar("T")
 
 
@@ -63,14 +60,9 @@ def cursor_of(call: Call, prefix: str, *, descending: bool) -> Cursor:
         after=after,
         backward=backward or oldest_page,
         descending=descending if order is None else order == "descending",
-        since=None if since is None else within_ids(since),
-        until=None if until is None else within_ids(until),
+        since=since,
+        until=until,
     )
-
-
-def within_ids(instant: int) -> int:
-    """The same instant, or the last one that ids can tell."""
-    return min(instant, _LAST_INSTANT)
 
 
 async def sifted(

@@ -9,7 +9,7 @@ from msgspec import Meta
 from tenterhook import ids
 from tenterhook.api import messages
 from tenterhook.api.http import Call, Response, json_response
-from tenterhook.api.lists import AFTER, LIMIT, within_ids
+from tenterhook.api.lists import AFTER, LIMIT
 from tenterhook.api.messages import CHANNEL, MessageOut
 from tenterhook.api.query import Text
 from tenterhook.api.routes import Route
@@ -56,7 +56,7 @@ async def poll(api: "Api", call: Call) -> Response:
     """Messages that the endpoint wants, from its creation on unless `iterator` or `after` says otherwise."""
     endpoint = await _find(api, call)
     event_type, channel, after = call.query[EVENT_TYPE], call.query[CHANNEL], call.query[AFTER]
-    starts = [_iterator(call), None if after is None else ids.floor(PREFIX, within_ids(after))]
+    starts = [_iterator(call), None if after is None else ids.floor(PREFIX, after)]
     start = max([one for one in starts if one is not None], default=_beginning(endpoint))
 
     def passes(message: Message) -> bool:
@@ -82,7 +82,7 @@ async def consumer_seek(api: "Api", call: Call) -> Response:
 
     async def act() -> Response:
         after = instant_in((await call.json(PollingEndpointConsumerSeekIn)).after, "after")
-        position = ids.floor(PREFIX, within_ids(after))
+        position = ids.floor(PREFIX, after)
         await api.store.save_position(endpoint.app, endpoint.id, consumer, position)
         return json_response(200, PollingEndpointConsumerSeekOut(position))
 
