@@ -93,3 +93,8 @@ def test_what_is_refused_and_where(body: bytes, loc: tuple[str, ...]) -> None:
 def test_names_have_their_form(body: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(body, type=EnvironmentIn)
+
+
+def test_a_feature_flag_in_the_old_form_is_kept() -> None:
+    given = msgspec.json.decode(b'{"eventTypes": [{"name": "a", "featureFlag": "beta"}]}', type=EnvironmentIn)
+    assert [change.event_type.feature_flags for change in plan([], given, now=NOW)] == [("beta",)]

@@ -51,6 +51,7 @@ class ImportedEventType(Struct, rename="camel", kw_only=True):
     schemas: dict[str, Any] | None = None
     group_name: _Name | None = None
     feature_flags: Annotated[list[_Name], Meta(max_length=100)] | None = None
+    feature_flag: _Name | None = None
 
 
 class EnvironmentIn(Struct, rename="camel", kw_only=True):
@@ -102,5 +103,5 @@ def _fields(given: ImportedEventType) -> dict[str, Any]:
         "deprecated": given.deprecated or False,
         "schemas": given.schemas,
         "group_name": given.group_name,
-        "feature_flags": tuple(dict.fromkeys(given.feature_flags or ())),
+        "feature_flags": tuple(dict.fromkeys(given.feature_flags or filter(None, [given.feature_flag]))),
     }
