@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tenterhook.clock import MINUTE, SECOND, to_rfc3339
 from tests.api import REFUSED, URL, Server, running
 
 KEY = {"idempotency-key": "one"}
@@ -98,6 +99,25 @@ async def test_a_payload_that_was_removed_comes_back_in_no_answer(server: Server
     again = await server.post(f"/app/{app}/msg", {"eventType": "a", "payload": {"secret": 1}}, headers=KEY)
     assert again.status == 202 and again.headers["idempotent-replayed"] == "true"
     assert again.json == made.json | {"payload": {"expired": True}}
+
+
+async def test_what_was_accepted_is_answered_alike_when_it_would_be_refused_by_now(server: Server) -> None:
+    app = await server.app()
+    at = to_rfc3339(server.node.clock.now() + MINUTE + SECOND // 2)
+    kinds = {"late": {"eventType": "a", "payload": {}, "deliverAt": at}, "archived": {"eventType": "b", "payload": {}}}
+    await server.post("/event-type", {"name": "b", "description": ""})
+    made = {
+        kind: await server.post(f"/app/{app}/msg", body, headers={"idempotency-key": kind})
+        for kind, body in kinds.items()
+    }
+    await server.delete("/event-type/b")
+    async with asyncio.timeout(5):
+        while (await server.post(f"/app/{app}/msg", kinds["late"])).status == 202:
+            pass
+    for kind, body in kinds.items():
+        again = await server.post(f"/app/{app}/msg", body, headers={"idempotency-key": kind})
+        assert (made[kind].status, again.status, again.body) == (202, 202, made[kind].body), kind
+        assert (await server.post(f"/app/{app}/msg", body, headers={"idempotency-key": f"{kind} 2"})).status == 422
 
 
 async def test_a_repeated_answer_without_a_body_has_none_either(server: Server) -> None:

@@ -136,7 +136,7 @@ class Hub:
             except OutdatedPlan:
                 self.catalog.forget_application(entry.application.id)
                 continue
-            if example_for is not None:
+            if example_for is not None and published.remembered is None:
                 self.worker.probe_now(example_for)
             return published
         raise OutdatedPlan

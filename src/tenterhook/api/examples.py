@@ -40,9 +40,9 @@ class EventExampleIn(In):
 
 async def send_example(api: "Api", call: Call) -> Response:
     """Send an example to this endpoint alone, whatever its filters say; to nobody else it is an event."""
-    endpoint = await endpoints.find(api, call)
 
     async def publish(remember: RememberFor) -> Published:
+        endpoint = await endpoints.find(api, call)
         wanted = await call.json(EventExampleIn)
         if isinstance(wanted.payload, Raw) and bytes(wanted.payload) != _NULL:
             payload = messages.object_of(wanted.payload)

@@ -98,12 +98,16 @@ class Idempotency:
     def end(self, key: Key) -> None:
         self._in_progress.discard(key.digest)
 
+    async def recall(self, key: Key) -> Remembered | None:
+        """What is remembered of an earlier request with this key. Raises IdempotencyMismatch."""
+        found = await self._store.recall(key.digest, self._clock.now())
+        return None if found is None else matching(key, found)
+
     async def earlier(self, key: Key) -> Response | None:
         """The answer to an earlier request with this key. Raises IdempotencyMismatch."""
-        found = await self._store.recall(key.digest, self._clock.now())
-        if found is None:
+        first = await self.recall(key)
+        if first is None:
             return None
-        first = matching(key, found)
         return replayed(NO_CONTENT if first.status == 204 else Response(first.status, first.answer))
 
     async def creating(

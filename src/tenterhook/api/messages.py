@@ -15,7 +15,7 @@ from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
 from tenterhook.clock import DAY, HOUR, MINUTE
-from tenterhook.errors import Invalid, NotFound
+from tenterhook.errors import Invalid, NotFound, TenterhookError
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
 from tenterhook.store.queries import ANY_MESSAGE, MessageFilter
@@ -214,17 +214,29 @@ async def publishing(
     """
     key = await api.idempotency.begin(call)
     try:
-        published = await publish(None if key is None else lambda message: key.remember(202, message.id.encode()))
-        message = published.message
-        if key is None or published.remembered is None:
-            return json_response(202, shown(message, with_content))
-        first = await api.store.get_message(message.app, matching(key, published.remembered).answer.decode())
-        if first is None:
-            raise NotFound("the message that this key stands for has been removed")
+        try:
+            published = await publish(None if key is None else lambda message: key.remember(202, message.id.encode()))
+            earlier = published.remembered
+        except TenterhookError:
+            # what was accepted may be refused by now: its time has come near, its event type has gone
+            earlier = None if key is None else await api.idempotency.recall(key)
+            if earlier is None:
+                raise
+        if key is None or earlier is None:
+            return json_response(202, shown(published.message, with_content))
+        first = await _named(api, call, matching(key, earlier).answer.decode())
         return replayed(json_response(202, shown(first, with_content)))
     finally:
         if key is not None:
             api.idempotency.end(key)
+
+
+async def _named(api: "Api", call: Call, message: str) -> Message:
+    """Raises NotFound."""
+    found = await api.store.get_message((await api.registry.application(call.params["app_id"])).id, message)
+    if found is None:
+        raise NotFound("the message that this key stands for has been removed")
+    return found
 
 
 def filter_of(query: Query) -> MessageFilter:
