@@ -56,7 +56,7 @@ class EndpointStats(Out):
 
 
 class EndpointAttemptStats(Out):
-    """The attempts of a time at an endpoint. None is ever `canceled`: what was cancelled was not attempted."""
+    """The attempts of a time at an endpoint; `canceled` by a transformation, before anything was sent."""
 
     success: int
     fail: int
@@ -133,8 +133,8 @@ async def get_attempt_stats(api: "Api", call: Call) -> Response:
     endpoint = await find(api, call)
     since, until = _window(api, call)
     hours = since - since % HOUR, until + -until % HOUR
-    success, fail = await api.store.count_attempts(endpoint.app, endpoint.id, *hours)
-    return json_response(200, EndpointAttemptStats(success=success, fail=fail, canceled=0))
+    success, fail, canceled = await api.store.count_attempts(endpoint.app, endpoint.id, *hours)
+    return json_response(200, EndpointAttemptStats(success=success, fail=fail, canceled=canceled))
 
 
 _ENDPOINT = "/api/v1/app/{app_id}/endpoint/{endpoint_id}"

@@ -346,7 +346,7 @@ class Store(Protocol):
     async def count_deliveries(self, app: str, endpoint: str, since: int, until: int) -> DeliveryCounts:
         """Of the messages created from `since` to `until`, not included."""
 
-    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int, int]:
         """Those of that time that have succeeded, and the others."""
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:

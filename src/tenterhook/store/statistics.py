@@ -111,16 +111,13 @@ def count_deliveries(app: str, endpoint: str, after: str, end: str) -> Verb[tupl
 _ENDED = {State.DELIVERED.value: "delivered", State.FAILED.value: "failed", State.CANCELLED.value: "cancelled"}
 
 
-def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int]]:
-    """How many have succeeded, and how many have failed: counts in indexes, which read no attempt.
-
-    Those that a transformation cancelled are neither.
-    """
+def count_attempts(app: str, endpoint: str, since: int, until: int) -> Verb[tuple[int, int, int]]:
+    """How many have succeeded, failed, and been cancelled by a transformation: counts in indexes, which read no attempt."""
     if (yield from select_one("SELECT id FROM endpoint WHERE app = ? AND id = ?", app, endpoint)) is None:
-        return 0, 0
+        return 0, 0, 0
     every = "SELECT count(*) FROM attempt WHERE endpoint = ? AND id >= ? AND id < ?"
     other = f"{every} AND result <> 'ok'"
     values = (endpoint, ids.ceiling("atmpt_", since), ids.ceiling("atmpt_", until))
     text = f"SELECT ({every}), ({other}), ({other} AND result = 'cancelled')"
     ((total, others, cancelled),) = yield from select(text, *values, *values, *values)
-    return total - others, others - cancelled
+    return total - others, others - cancelled, cancelled

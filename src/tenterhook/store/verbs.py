@@ -1,5 +1,4 @@
-"""The verbs that both databases share: what is asked of the store, as calls of the verbs in `objects`, `history` and
-`retention`."""
+"""The verbs that both databases share: what is asked of the store, as calls of the verbs in the modules beside."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
@@ -213,7 +212,7 @@ class SharedVerbs:
                 return counts
             after = reached
 
-    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int]:
+    async def count_attempts(self, app: str, endpoint: str, since: int, until: int) -> tuple[int, int, int]:
         return await self._read(statistics.count_attempts, app, endpoint, since, until)
 
     async def expunge_messages(self, app: str, refs: Sequence[str]) -> list[str]:
