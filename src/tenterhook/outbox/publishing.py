@@ -150,4 +150,6 @@ def fingerprint(event: Event) -> bytes:
 def memory(event: Event) -> Callable[[Message], Remember]:
     """What the hub keeps with the message of an event that has an id of its own."""
     key = sha256(f"outbox\0{event.application}\0{event.event_id}".encode()).digest()
-    return lambda message: Remember(key, fingerprint(event), 202, b"", message.created_at + REMEMBERED)
+    return lambda message: Remember(
+        key, fingerprint(event), 202, b"", message.created_at + REMEMBERED, message.created_at
+    )

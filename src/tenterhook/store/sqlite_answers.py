@@ -18,6 +18,7 @@ from tenterhook.clock import DAY
 from tenterhook.store import rows
 from tenterhook.store.objects import REMEMBER_AGAIN
 from tenterhook.store.rows import Row
+from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_run import insert, padded
 from tenterhook.store.work import Remember, Remembered
 
@@ -81,7 +82,7 @@ class Answers:
         lasting = [answer for answer in answers if answer.expires_at - answer.made_at > LASTING]
         if lasting:
             insert(self._db, "idempotency", rows.REMEMBER, [rows.remember_row(one) for one in lasting], REMEMBER_AGAIN)
-            answers = [answer for answer in answers if answer not in lasting]
+            answers = [answer for answer in answers if answer.expires_at - answer.made_at <= LASTING]
         if not answers:
             return
         self._load()
@@ -128,15 +129,21 @@ class Answers:
         oldest = self._db.execute(
             "SELECT expires_at, key, id FROM answered WHERE id < (SELECT max(id) FROM answered) ORDER BY id LIMIT ?",
             (limit,),
-        ).fetchall()
+        )
         gone = [(key, one) for _, key, one in takewhile(lambda row: row[0] <= now, oldest)]
+        oldest.close()
+        if not gone:
+            return 0
         self._load()
         for key, one in gone:
             recent = self._recent[_stretch_of(key)]
             if recent.get(key) == one:
                 del recent[key]  # it has expired: nobody misses it, however the transaction ends
-        self._db.executemany("DELETE FROM answered_key WHERE key = ? AND id = ?", sorted(gone))
-        self._db.executemany("DELETE FROM answered WHERE id = ?", sorted([(one,) for _, one in gone]))
+        last = gone[-1][1]
+        for keys in padded(sorted([key for key, _ in gone])):
+            # a key that has been used again since then is in the index with a higher id
+            self._db.execute(f"DELETE FROM answered_key WHERE id <= ? AND key IN ({listed(len(keys))})", (last, *keys))
+        self._db.execute("DELETE FROM answered WHERE id <= ?", (last,))
         return len(gone)
 
 

@@ -63,7 +63,7 @@ def chunks(values: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def padded(values: Sequence[V]) -> Iterator[Sequence[V]]:
-    """Pieces of the same few sizes for IN lists: the last value is repeated instead of taking one more statement."""
+    """Pieces of the same few sizes, for lists of values: the last value is repeated instead of taking one more statement."""
     for start in range(0, len(values), _LONGEST_LIST):
         chunk = values[start : start + _LONGEST_LIST]
         size = min(size for size in _SIZES if size >= len(chunk))
