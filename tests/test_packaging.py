@@ -41,7 +41,6 @@ MAY_CONNECT = {
     "store/postgres.py": "the operator's own database",
     "store/copying/postgres_end.py": "the operator's own database, when it is copied",
     "store/postgres_run.py": "statements on its connections",
-    "store/postgres_schema.py": "its errors, when tables are in use",
     "store/postgres_nodes.py": "the name of this machine, and locks on its connections",
     "transformations/child.py": "its end of the pair of sockets that it was started with",
     "transformations/frames.py": "messages over that pair",

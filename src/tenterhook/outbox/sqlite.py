@@ -29,7 +29,10 @@ def _connect(url: str) -> sqlite3.Connection:
     path = Path(url.removeprefix("sqlite:///")).absolute()
     if not path.is_file():
         raise Unavailable(f"there is no database {path}")
-    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path}: {error}") from error
 
 
 async def create(url: str, table: str) -> None:

@@ -32,7 +32,7 @@ from tenterhook.store.sql import (
 )
 from tenterhook.store.work import Accept
 
-_SKEW = HOUR
+SKEW = HOUR
 """An attempt is younger than its message; this much for clocks that disagree."""
 
 # messages
@@ -253,7 +253,7 @@ def attempts_of(message: str | None, endpoint: str | None) -> list[Where]:
         where.append(("a.message = ?", (message,)))
         if ids.is_id(message, "msg_"):
             # spares the parts of the history that are older than the message
-            where.append(("a.id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - _SKEW)),)))
+            where.append(("a.id >= ?", (ids.floor("atmpt_", max(0, ids.instant_of(message) - SKEW)),)))
     if endpoint is not None:
         # by message the index on messages is the better one: as an expression the endpoint tempts to no other
         where.append(("a.endpoint = ?" if message is None else "(a.endpoint || '') = ?", (endpoint,)))

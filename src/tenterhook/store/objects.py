@@ -1,7 +1,7 @@
 """What people configure, as verbs: applications, event types, endpoints, sources, tokens.
 
 Whatever changes how messages of an application are routed or received raises the application's revision, by which a node
-that plans with an outdated picture is found out (`base.Accept`).
+that plans with an outdated picture is found out (`work.Accept`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
--- One committer batch on PostgreSQL: three functions that one statement calls in order, so a batch is one round trip.
+-- One committer batch on PostgreSQL: functions that one statement calls in order, so a batch is one round trip.
 --
 -- Arguments are arrays of rows: a driver and a server read rows faster than as many arrays of columns. `n` is the number
 -- of the piece of work in the batch, which the answers refer to. An answer is a row with a `kind`; what went as expected
--- is not answered at all. Callers have locked the FIFO lines of the batch before.
+-- is not answered at all. The FIFO lines of the batch are locked before all else.
 --
 -- `again` says that some of it may have been kept by an earlier commit whose answer was lost: what is there already stays
 -- as it is. Without it such a row is a unique violation, which costs less than to look for each.
@@ -10,7 +10,7 @@
 -- The history is in parts, one for each day that is kept. A statement that reads it prepares to look into every one, unless
 -- the range of ids is given by values, not by a join. So none of those stands in the way of an ordinary message.
 --
--- Whatever writes takes the lock 1413836393 with others. A migration takes it alone: so it gets its turn between two commits,
+-- These take the lock 1413836393 with others. A migration takes it alone: so it gets its turn between two commits,
 -- instead of meeting one half-way that has some of the tables it wants and wants some that it has.
 --
 -- Names in braces get a digest of this text: nodes of different versions use each their own. Where a variable and a column

@@ -9,13 +9,11 @@ wait behind it, and is tried again.
 import asyncio
 import logging
 
-import asyncpg
-
 from tenterhook.clock import MILLISECOND, until
 from tenterhook.errors import ConfigurationError, SchemaMismatch, TenterhookError
 from tenterhook.store import schema
 from tenterhook.store.postgres_commit import DEFINITIONS, GATE, INSTALLED
-from tenterhook.store.postgres_run import Session
+from tenterhook.store.postgres_run import BUSY, Session
 from tenterhook.vault import KeyMissing, SealBroken, Vault
 
 log = logging.getLogger(__name__)
@@ -27,7 +25,6 @@ _CANARY = "master_key"
 _PATIENCE = "2s"  # after one second PostgreSQL calls off an autovacuum that is in the way
 _PAUSE = 100 * MILLISECOND
 _TRIES = 100
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 async def prepare(connection: Session, vault: Vault) -> None:
@@ -41,7 +38,7 @@ async def prepare(connection: Session, vault: Vault) -> None:
         try:
             await _prepare(connection, vault)
             return
-        except _BUSY:
+        except BUSY:
             if tries == _TRIES:
                 raise
         log.info("the tables are in use: they are brought up to date in a moment")

@@ -11,19 +11,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tenterhook import ids
-from tenterhook.clock import HOUR
 from tenterhook.engine.lifecycle import MOVES
 from tenterhook.errors import NotFound
 from tenterhook.model import Delivery, Endpoint, Replay, State, Task
 from tenterhook.routing import wants
 from tenterhook.store import rows
 from tenterhook.store.base import TaskPage
+from tenterhook.store.history import SKEW
 from tenterhook.store.lines import step_forward
 from tenterhook.store.sql import Insert, LockLines, Read, Row, Verb, change, listed, select, select_one
 
 PAGE = 500
-_SKEW = HOUR
-"""An attempt is younger than its message; this much for clocks that disagree."""
 _ENDED = ", ".join(f"'{state.value}'" for state, moves in MOVES.items() if "replayed" in moves)
 
 
@@ -87,7 +85,7 @@ def _candidates(endpoint: Endpoint, asked: Replay, reached: str | None) -> Verb[
             ", (SELECT a.status FROM attempt AS a WHERE a.message = m.id AND (a.endpoint || '') = ? AND a.id >= ?"
             " ORDER BY a.id DESC LIMIT 1)"
         )
-        values = [endpoint.id, ids.floor("atmpt_", max(0, asked.since - _SKEW)), endpoint.id]
+        values = [endpoint.id, ids.floor("atmpt_", max(0, asked.since - SKEW)), endpoint.id]
     # an example is for one endpoint only, which it was planned for
     mine = "(d.state IS NOT NULL OR m.source IS NULL OR substr(m.source, 1, 3) <> 'ep_')"
     where = f"m.app = ? AND m.id > ? AND m.id < ? AND m.payload IS NOT NULL AND {mine}"
