@@ -15,7 +15,7 @@ from tenterhook.api.query import Flag, Query, Text, Words
 from tenterhook.api.routes import Access, Route
 from tenterhook.api.shapes import Channel, In, Name, Out, Payload, Tag, Time, Uid, instant, instant_in, unset
 from tenterhook.clock import DAY, HOUR, MINUTE
-from tenterhook.errors import Invalid, NotFound, TenterhookError
+from tenterhook.errors import Invalid, NotFound, StoreUnavailable, TenterhookError
 from tenterhook.hub import Draft, Published
 from tenterhook.model import Message
 from tenterhook.store.queries import ANY_MESSAGE, MessageFilter
@@ -217,6 +217,8 @@ async def publishing(
         try:
             published = await publish(None if key is None else lambda message: key.remember(202, message.id.encode()))
             earlier = published.remembered
+        except StoreUnavailable:
+            raise
         except TenterhookError:
             # what was accepted may be refused by now: its time has come near, its event type has gone
             earlier = None if key is None else await api.idempotency.recall(key)
