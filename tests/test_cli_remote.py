@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,6 +111,7 @@ class Shop:
 
     def __init__(self, folder: Path, server: Serving) -> None:
         self.folder, self.server, self.url = folder, server, server.url()
+        self.attempts: Counter[str] = Counter()
 
     def run(self, *words: str, code: int = 0) -> Done:
         done = process(self.folder, *words, TENTERHOOK_URL=self.url, TENTERHOOK_TOKEN=ADMIN)
@@ -127,7 +129,10 @@ class Shop:
         return message
 
     def tried(self, message: str) -> None:
-        self.server.logged(f'"event":"attempt".*"message":"{message}"')
+        """Waits for one more attempt at the message; those of different messages may come in any order."""
+        while not self.attempts[message]:
+            self.attempts[self.server.logged(r'"event":"attempt".*"message":"(msg_\w+)"')[1]] += 1
+        self.attempts[message] -= 1
 
 
 @pytest.fixture
