@@ -1,7 +1,7 @@
 """Group commit: what gathers during a commit goes into the next one, and nobody pays for another's bad work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,16 +24,17 @@ ALL = Cursor(limit=100)
 
 
 class GatedStore(SqliteStore):
-    """The real store behind a gate: a commit waits until it is let through, or is told to fail."""
+    """The real store behind a gate: a commit that has begun waits until it is let through, or is told to fail."""
 
     gate: asyncio.Event
     failing = False
 
-    async def commit(self, work: Sequence[Work]) -> list[Done]:
+    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
+        work = begin()
         await self.gate.wait()
         if self.failing:
             raise StoreUnavailable
-        return await super().commit(work)
+        return await super().commit_next(lambda: work)
 
 
 class Batches(Instrument):
