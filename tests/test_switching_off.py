@@ -1,7 +1,7 @@
 """An endpoint that a verdict has switched off is off exactly if that is on the disk, whatever is read meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,19 @@ class Gate:
     """Holds back the batch that has the verdict, until it is opened."""
 
     def __init__(self, server: Server) -> None:
-        self._commit = server.store.commit
+        self._commit_next = server.store.commit_next
         self.reached, self.open = asyncio.Event(), asyncio.Event()
 
-    async def commit(self, work: Sequence[Work]) -> list[Done]:
+    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
+        work = begin()
         if any(isinstance(one, Settlement) and one.disable is not None for one in work):
             self.reached.set()
             await self.open.wait()
-        return await self._commit(work)
+        return await self.past(work)
+
+    async def past(self, work: Sequence[Work]) -> list[Done]:
+        """Commit beside the gate."""
+        return await self._commit_next(lambda: work)
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 @pytest.fixture
 def gate(server: Server, monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate(server)
-    monkeypatch.setattr(server.store, "commit", gate.commit)
+    monkeypatch.setattr(server.store, "commit_next", gate.commit_next)
     return gate
 
 
@@ -71,13 +76,14 @@ async def test_a_verdict_that_came_too_late_switches_nothing_off(server: Server,
     server.recorder.outcomes = [GONE, OK]
     first = await server.message(app)
     await asyncio.wait_for(gate.reached.wait(), 5)
+    second = await server.message(app)
     held = await server.store.get_delivery(app, first, endpoint)
     assert held is not None
     # another worker has taken the delivery over
-    await gate._commit([Settlement(replace(held, lease=held.lease + 1), held.lease)])
+    await gate.past([Settlement(replace(held, lease=held.lease + 1), held.lease)])
     gate.open.set()
-    await server.watch.settled(1)
-    assert not (await server.get(f"/app/{app}/endpoint/{endpoint}")).json["disabled"]
-    second = await server.message(app)
     await server.watch.settled(2)
-    assert [message.id for message, _ in server.recorder.sent] == [first, second]
+    assert not (await server.get(f"/app/{app}/endpoint/{endpoint}")).json["disabled"]
+    third = await server.message(app)
+    await server.watch.settled(3)
+    assert [message.id for message, _ in server.recorder.sent] == [first, second, third]

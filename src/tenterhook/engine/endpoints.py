@@ -135,13 +135,13 @@ class Endpoints:
         return lane
 
     def switch_off(self, lane: Lane, reason: str) -> None:
-        """A verdict says that it gets nothing more."""
+        """A verdict says that it gets nothing more. Messages still come, until that is on the disk: it may be too late."""
         lane.configure(replace(lane.endpoint, disabled=True, disabled_reason=reason))
         self._settling.release_queue(lane)
-        self._disabled(lane.endpoint)
 
-    def left_on(self, lane: Lane) -> None:
-        """A verdict has come too late to count, and the lane has been updated since."""
+    def switched_off(self, lane: Lane, reason: str) -> None:
+        """It is on the disk; whoever has read the endpoint in between knows it as it was before."""
+        self.switch_off(lane, reason)
         self._disabled(lane.endpoint)
 
 

@@ -131,8 +131,10 @@ class Sending:
         written = await self._settling.record(lane, claimed, judged)
         if written is None:
             return
-        if disable is not None:
-            await self._switched_off(lane, disable, written.kept)
+        if disable is not None and written.kept:
+            self._endpoints.switched_off(lane, disable)
+        elif disable is not None:
+            await insist(lambda: self.hear_of(lane.endpoint.id))
         await self._promoted(written)
 
     async def lapse(self, claimed: Claimed, now: int) -> None:
@@ -150,14 +152,6 @@ class Sending:
         if lane is not None and is_outdated(lane, [promoted]):
             await self._endpoints.load(promoted.delivery.endpoint)
         self.enqueue(promoted)
-
-    async def _switched_off(self, lane: Lane, reason: str, kept: bool) -> None:
-        """Say it again now that it is on the disk: whoever has read the endpoint in between knows it as it was before."""
-        if kept:
-            self._endpoints.switch_off(lane, reason)
-        else:
-            await insist(lambda: self.hear_of(lane.endpoint.id))
-            self._endpoints.left_on(lane)
 
     async def hear_of(self, endpoint: str) -> None:
         """Another node has changed an endpoint, or what is known of its health. Raises StoreUnavailable."""
