@@ -16,7 +16,7 @@ from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailab
 from tenterhook.ids import IdMaker
 from tenterhook.model import Application, Endpoint, Health, Message, State, Token
 from tenterhook.observe import Instrument
-from tenterhook.store import objects, postgres_schema, schema
+from tenterhook.store import erasure, objects, postgres_schema, schema
 from tenterhook.store.base import Hint, Store
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import line_key
@@ -280,6 +280,26 @@ async def test_a_revocation_is_not_written_over(pair: Pair, app: Application) ->
     found = await pair[0].find_token(b"hash")
     assert found is not None
     assert (found.revoked_at, found.expires_at) == (NOW, NOW + HOUR)
+    await one.close()
+
+
+async def test_nothing_comes_back_that_is_expunged_while_an_attempt_is_written(pair: Pair, app: Application) -> None:
+    endpoint, message = await added(pair[0], new_endpoint(app)), new_message(app)
+    leased = new_delivery(message, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=3)
+    await pair[0].commit([Accept(message, (leased,))])
+    attempt = new_attempt(leased)
+    one = await pair[0]._connect({})
+    async with one.transaction():
+        await run(one, erasure.expunge_messages(app.id, [message.id]))
+        work = Settlement(step(leased, "delivered"), 3, attempt, now=NOW)
+        settling = asyncio.create_task(pair[1].commit([work]))
+        async with asyncio.timeout(10):
+            while not await one.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+    assert await settling == [Settled(True)]
+    found = await pair[0].get_attempt(app.id, message.id, attempt.id)
+    assert found is not None
+    assert (found.number, found.outcome.request_body) == (1, None)
     await one.close()
 
 

@@ -86,6 +86,7 @@ def _settle(
     attempts = [s.attempt for _, s in items if s.attempt is not None]
     new = {a.id for a in attempts if not _is_stored(db, a)} if careful else set()
     insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for a in attempts], "(message, id) DO NOTHING")
+    _keep_expunged(db, [(a.message, a.id) for a in attempts if a.outcome.request_body is not None])
     lost = _release_leases(db, [s for _, s in items], careful)
     repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s, new)}
     kept = [s for _, s in items if id(s) not in lost]
@@ -101,6 +102,17 @@ def _settle(
         promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
         done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
     return {n for n, s in items if id(s) in repeated}
+
+
+def _keep_expunged(db: sqlite3.Connection, attempts: list[Row]) -> None:
+    """What a message held does not come back with an attempt that was under way when it was expunged."""
+    for chunk in chunks(attempts):
+        db.execute(
+            f"UPDATE attempt SET request_body = NULL FROM (VALUES {tuples(2, len(chunk))}) AS v"
+            " WHERE attempt.message = v.column1 AND attempt.id = v.column2 AND NOT EXISTS"
+            " (SELECT 1 FROM message AS m WHERE m.app = attempt.app AND m.id = attempt.message AND m.payload IS NOT NULL)",
+            [value for key in chunk for value in key],
+        )
 
 
 def _is_stored(db: sqlite3.Connection, a: Attempt) -> bool:

@@ -103,6 +103,9 @@ DECLARE
     kept int[];
     repeated int[] := '{}';  -- an earlier commit of these was kept: they are answered alike, and have no effect again
     healed text[];
+    first text COLLATE "C";
+    last text COLLATE "C";
+    intact text[];  -- messages that still have a payload
     number int;
     line record;
     successor record;
@@ -112,6 +115,24 @@ BEGIN
     IF again THEN
         SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
         WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
+    END IF;
+    SELECT min(v.message COLLATE "C"), max(v.message COLLATE "C") INTO first, last
+    FROM unnest(tries) AS v WHERE v.request_body IS NOT NULL;
+    IF first IS NOT NULL THEN
+        -- what a message held does not come back with an attempt that was under way when it was expunged. Whoever expunges
+        -- begins with the message: either this waits for that, or that waits for this and then finds the attempt
+        SELECT coalesce(array_agg(l.id), '{}') INTO intact FROM (
+            SELECT m.id FROM message AS m
+            WHERE (m.app, m.id) IN (SELECT v.app, v.message FROM unnest(tries) AS v WHERE v.request_body IS NOT NULL)
+                AND m.id >= first AND m.id <= last AND m.payload IS NOT NULL
+            ORDER BY m.id FOR SHARE
+        ) AS l;
+        FOR number IN
+            SELECT v.ordinality FROM unnest(tries) WITH ORDINALITY AS v
+            WHERE v.request_body IS NOT NULL AND v.message <> ALL (intact)
+        LOOP
+            tries[number].request_body := NULL;
+        END LOOP;
     END IF;
     INSERT INTO attempt (id, app, message, endpoint, number, trigger, started_at, result, reason, status, detail, retry_after,
         url, request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte)
