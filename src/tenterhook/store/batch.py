@@ -242,7 +242,9 @@ def _without_taken_ids(db: sqlite3.Connection, items: Accepts, done: dict[int, D
         return items
     taken = set(
         db.execute(
-            f"SELECT app, event_id FROM event_id WHERE (app, event_id) IN (VALUES {tuples(2, len(wanted))})",
+            # SQLite reads the whole table for `(app, event_id) IN (VALUES …)`
+            f"SELECT e.app, e.event_id FROM (VALUES {tuples(2, len(wanted))}) AS v"
+            " JOIN event_id AS e ON e.app = v.column1 AND e.event_id = v.column2",
             [value for pair in wanted for value in pair],
         )
     )
@@ -265,7 +267,10 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
     ]
     if not keyed:
         return items
-    text = f"SELECT {rows.RECEIVED_KEY} FROM received_key WHERE (source, dedup_key) IN (VALUES {tuples(2, len(keyed))})"
+    text = (
+        f"SELECT {rows.of('k', rows.RECEIVED_KEY)} FROM (VALUES {tuples(2, len(keyed))}) AS v"
+        " JOIN received_key AS k ON k.source = v.column1 AND k.dedup_key = v.column2"
+    )
     known = {(row[0], row[1]): row[2] for row in db.execute(text, [value for pair in keyed for value in pair])}
     fresh = []
     for n, a in items:
