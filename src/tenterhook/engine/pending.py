@@ -61,10 +61,20 @@ class Pending:
         """The database has something for the endpoint at `due_at`."""
         if not self.active:
             return
+        lane = self.lanes.get(endpoint)
+        if lane is not None and lane.claiming and (lane.noted is None or due_at < lane.noted):
+            lane.noted = due_at
         known = self.due.get(endpoint)
         if known is None or due_at < known:
             self.due[endpoint] = due_at
             self.schedule(endpoint)
+
+    def end_claim(self, lane: Lane) -> None:
+        """`due` says what a claim has left; what was noted while it ran may have come after it."""
+        lane.claiming = False
+        noted, lane.noted = lane.noted, None
+        if noted is not None:
+            self.note_due(lane.endpoint.id, noted)
 
     def schedule(self, endpoint: str) -> None:
         """Look at the endpoint again when its next claim can act: not while it is full, not before its breaker allows."""
