@@ -17,7 +17,7 @@ from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Endpoi
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Lapsing, Store
 from tenterhook.store.queries import Cursor
-from tenterhook.store.work import Accept
+from tenterhook.store.work import WRITTEN_WITHIN, Accept
 
 log = logging.getLogger(__name__)
 
@@ -179,4 +179,4 @@ class Notices(Silence):
             id=self._ids.new(PREFIXES["message"], now), app=OPERATIONAL, event_type=kind, payload=notices.body(kind, data),
             channels=channels, created_at=now,
         )  # fmt: skip
-        return (Accept(message, self._plan(message, endpoints, now)),)
+        return (Accept(message, self._plan(message, endpoints, now), deadline=now + WRITTEN_WITHIN),)

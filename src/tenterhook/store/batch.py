@@ -12,6 +12,7 @@ from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Attempt, Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.lines import line_up, promote, promoted_by
+from tenterhook.store.notices import in_time
 from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_answers import Answers
@@ -178,6 +179,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict
         return
     fresh = _without_remembered(_without_outdated(db, items, done), answers, done)
     fresh = _without_duplicates(db, _without_taken_ids(db, fresh, done), done)
+    fresh = _in_order(db, fresh)
     lined_up = _line_up(db, fresh)
     messages = [a.message for _, a in fresh if a.message is not None]
     received = [a.received for _, a in fresh if a.received is not None]
@@ -287,6 +289,15 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
             known[source, key] = message
             fresh.append((n, a))
     return fresh
+
+
+def _in_order(db: sqlite3.Connection, items: Accepts) -> Accepts:
+    """What a settlement is told with may come behind messages that were made later: then it gets an id behind theirs."""
+    told = {n: a for n, a in items if a.given is not None and a.message is not None}
+    if not told:
+        return items
+    renamed = run(db, in_time(list(told.values())))
+    return sorted([*((n, a) for n, a in items if n not in told), *zip(told, renamed, strict=True)])
 
 
 def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery, ...]]:

@@ -11,14 +11,29 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
+from msgspec.structs import replace
+
 from tenterhook import ids
 from tenterhook.clock import SECOND
 from tenterhook.engine.breaker import HEALTHY
 from tenterhook.errors import Conflict, IdempotencyInProgress, Late, OutdatedPlan
 from tenterhook.model import Health, Message, State
 from tenterhook.store import rows
+from tenterhook.store.notices import renewed
 from tenterhook.store.sql import Row
-from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
+from tenterhook.store.work import (
+    WRITTEN_WITHIN,
+    Accept,
+    Accepted,
+    Claim,
+    Claimed,
+    Done,
+    Page,
+    Remembered,
+    Settled,
+    Settlement,
+    Work,
+)
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
@@ -135,6 +150,16 @@ class Batch:
             else:
                 done.append(_accepted(n, w, by_number))
         return done
+
+
+def with_later_ids(work: Sequence[Work], now: int) -> list[Work]:
+    """The same, where what a settlement is told with has an id of `now`."""
+    told = [w for w in work if isinstance(w, Accept) and w.given is not None]
+    fresh = iter(renewed(told, ids.IdMaker().new(ids.PREFIXES["message"], now)))
+    return [
+        replace(next(fresh), deadline=now + WRITTEN_WITHIN) if isinstance(w, Accept) and w.given is not None else w
+        for w in work
+    ]
 
 
 def clock_of(found: Sequence[Row]) -> int:

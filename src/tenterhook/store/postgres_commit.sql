@@ -282,6 +282,9 @@ BEGIN
         SELECT 'late', v.n FROM unnest(deadlines) AS v WHERE v.at < present
     LOOP
         CONTINUE WHEN hit.n = ANY (there);
+        IF hit.kind = 'late' AND EXISTS (SELECT FROM unnest(companions) AS v WHERE v.n = hit.n) THEN
+            RAISE EXCEPTION 'late';  -- nothing is written of what it tells of either: the caller comes with another id
+        END IF;
         refused := refused || hit.n;
         a.kind := hit.kind;
         a.n := hit.n;
