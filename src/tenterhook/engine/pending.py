@@ -11,6 +11,7 @@ from tenterhook.model import Message
 TURNS_PER_END = 4
 """How many of those that found no room get a turn when something ends."""
 _IDLE_LANES = 10_000
+_IDLE_THROTTLES = 10_000
 
 
 class Pending:
@@ -121,8 +122,12 @@ class Pending:
             self.agenda.push(self._clock.now(), endpoint)
 
     def forget_idle(self) -> None:
-        """Keep the number of known endpoints bounded."""
+        """Keep the number of known endpoints and rates bounded. What is needed again is loaded with its endpoint."""
         if len(self.lanes) > _IDLE_LANES:
             for endpoint in [key for key, lane in self.lanes.items() if lane.idle and key not in self.due]:
                 self.lanes[endpoint].join(None)
                 self.remove(endpoint)
+        if len(self.throttles) > _IDLE_THROTTLES:
+            now = self._clock.now()
+            for app in [key for key, one in self.throttles.items() if key not in self.apps and one.is_idle(now)]:
+                del self.throttles[app]

@@ -54,6 +54,10 @@ class Throttle:
         room = min(share - held, (free - held + 1) // 2)
         return room if room >= max(1, held) else 0
 
+    def is_idle(self, now: int) -> bool:
+        """Whether a new one would be as good: it holds nothing, and keeps nobody waiting."""
+        return not (self.held or self.asked) and max(self.next_at, self.free_at) <= now
+
     def admits(self, held: int) -> bool:
         """Whether a fresh delivery may go to memory: not past those that wait for room."""
         return not self.hungry and not self.full and held < self.rate

@@ -17,6 +17,7 @@ from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.sending import Sending
 from tenterhook.engine.settling import Settling
+from tenterhook.engine.throttle import Throttle
 from tenterhook.ids import IdMaker
 from tenterhook.model import Delivery, Endpoint, Health, Message, Policy, State
 from tenterhook.observe import Instrument
@@ -97,6 +98,11 @@ class Worker:
         """What it knows of endpoints, by their ids."""
         return self._pending.lanes
 
+    @property
+    def throttles(self) -> Mapping[str, Throttle]:
+        """The rates of applications that it knows, by their ids."""
+        return self._pending.throttles
+
     def next_wakeup(self) -> int | None:
         """The next instant at which something can be done without an outside event (µs UTC)."""
         return self._pending.agenda.next_wakeup()
@@ -149,7 +155,7 @@ class Worker:
         self._pending.probe_now(endpoint)
 
     def forget_idle(self) -> None:
-        """Keep the number of known endpoints bounded."""
+        """Keep the number of known endpoints and rates bounded."""
         self._pending.forget_idle()
 
     # planning
