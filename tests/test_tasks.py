@@ -16,7 +16,7 @@ from tenterhook.errors import Invalid, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
-from tenterhook.operational import SILENCE, Planned, Silence
+from tenterhook.operational import NO_NOTICES, Notifier, Planned
 from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.tasks import KINDS
@@ -50,7 +50,7 @@ class Bench:
         self.due: list[tuple[str, int]] = []
         self.runner = self.another()
 
-    def another(self, store: Any = None, notices: Silence = SILENCE) -> TaskRunner:
+    def another(self, store: Any = None, notices: Notifier = NO_NOTICES) -> TaskRunner:
         return TaskRunner(
             store or self.store, self.clock, IdMaker(), Random(1), self.ended,
             lambda endpoint, at: self.due.append((endpoint, at)), notices, poll=SECOND // 100,
@@ -163,7 +163,7 @@ async def test_a_task_that_kills_its_process_is_given_up(bench: Bench, monkeypat
 
 
 async def test_a_task_that_fails_tells_how_far_it_came(bench: Bench) -> None:
-    class Told(Silence):
+    class Told(Notifier):
         async def task(self, task: Task) -> Planned:
             told.append(task)
             return ()

@@ -25,8 +25,8 @@ Planned = tuple[Accept, ...]
 """Messages with their deliveries, to be written with the change that they tell of."""
 
 
-class Silence:
-    """Nobody listens. Each verb plans what is to be told of one thing; `written` follows when that is on the disk."""
+class Notifier:
+    """Each verb plans what is to be told of one thing, here nothing; `written` follows when that is on the disk."""
 
     async def endpoint(self, kind: str, endpoint: Endpoint) -> Planned:
         """An endpoint came, changed, went, or was switched on or off by hand. Raises StoreUnavailable."""
@@ -55,12 +55,12 @@ class Silence:
         """They are on the disk."""
 
 
-SILENCE = Silence()
+NO_NOTICES = Notifier()
 _EXHAUSTED = "message.attempt.exhausted"
 _TASK = "background_task.finished"
 
 
-class Notices(Silence):
+class Notices(Notifier):
     """Plans for the endpoints of the server's own application.
 
     `catalog` finds applications, `plan` makes the deliveries of a message, `due` is told which endpoint has something since

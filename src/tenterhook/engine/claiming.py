@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, until
+from tenterhook.engine.background import Background
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.endpoints import Endpoints, is_outdated
-from tenterhook.engine.errands import Errands
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.sending import Sending
@@ -37,12 +37,12 @@ class Claiming:
         endpoints: Endpoints,
         settling: Settling,
         sending: Sending,
-        errands: Errands,
+        background: Background,
         clock: Clock,
         policy: Policy,
     ) -> None:
         self._store, self._committer, self._pending, self._endpoints = store, committer, pending, endpoints
-        self._settling, self._sending, self._errands = settling, sending, errands
+        self._settling, self._sending, self._background = settling, sending, background
         self._clock, self._policy = clock, policy
         self._runner: asyncio.Task[None] | None = None
         self.rests = 0
@@ -221,9 +221,9 @@ class Claiming:
             if is_outdated(lane, [claimed]):
                 self._settling.release_soon(claimed)  # it could not be loaded, or is gone
             elif claimed.expired:
-                self._errands.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
+                self._background.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
             elif claimed.delivery.expires_at <= claim.now:
-                self._errands.spawn(self._sending.lapse(claimed, claim.now))
+                self._background.spawn(self._sending.lapse(claimed, claim.now))
             elif lane.paced_together and not claimed.not_before:
                 self._settling.release_soon(claimed)  # nodes have begun to share a rate: it needs an instant of it
             else:
@@ -235,10 +235,10 @@ class Claiming:
 def _in_turn(lane: Lane, throttle: Throttle, room: int, now: int) -> int:
     """The part of `room` that its application's rate leaves a lane; those that found nothing go first."""
     endpoint = lane.endpoint.id
-    its_turn = now >= throttle.free_at and next(iter(throttle.hungry), endpoint) == endpoint
+    its_turn = now >= throttle.free_at and next(iter(throttle.starved), endpoint) == endpoint
     share = min(room, throttle.room(lane.held)) if its_turn else 0
     if room and not share and not lane.held:
-        throttle.hungry.setdefault(endpoint)
+        throttle.starved.setdefault(endpoint)
     else:
-        throttle.hungry.pop(endpoint, None)
+        throttle.starved.pop(endpoint, None)
     return share

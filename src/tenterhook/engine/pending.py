@@ -96,7 +96,7 @@ class Pending:
 
     def move_on(self, throttle: Throttle) -> None:
         """Something has changed for the endpoints of a throttled application: whose turn is next?"""
-        for turn in (throttle.next_turn(), throttle.next_meal()):
+        for turn in (throttle.next_turn(), throttle.next_claim()):
             if turn is not None:
                 self.agenda.push(*turn)
 

@@ -18,7 +18,7 @@ from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
-from tenterhook.operational import SILENCE, Silence
+from tenterhook.operational import NO_NOTICES, Notifier
 from tenterhook.store.base import Store
 from tenterhook.store.work import Remember
 
@@ -44,7 +44,7 @@ class TaskRunner:
         rng: Random,
         instrument: Instrument,
         due: Callable[[str, int], None],
-        notices: Silence = SILENCE,
+        notices: Notifier = NO_NOTICES,
         poll: int = _POLL,
     ) -> None:
         self._store, self._clock, self._ids, self._rng = store, clock, ids, rng
