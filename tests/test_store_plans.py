@@ -12,7 +12,7 @@ from tenterhook.clock import DAY, MINUTE
 from tenterhook.engine.lifecycle import step
 from tenterhook.ids import IdMaker
 from tenterhook.model import State, TaskKind
-from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks
+from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks, usage
 from tenterhook.store.base import Cutoff
 from tenterhook.store.queries import AttemptFilter, Cursor, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
@@ -94,22 +94,22 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
     once, lined = new_endpoint(app), new_endpoint(app, ordered=True)
     for one in (once, lined):
         await store.create_endpoint(app.id, one)
-    usage = new_task(kind=TaskKind.APP_STATS, parameters={"since": OLD, "until": NOW})
-    await store.create_task(usage)
+    counting = new_task(kind=TaskKind.APP_STATS, parameters={"since": OLD, "until": NOW})
+    await store.create_task(counting)
     verbs: list[Verb[Any]] = [
         history.list_lapsing(NOW, 9),
         history.lapse(NOW, [(one, ()) for one in over]),
         replays.replay(new_replay(endpoint, status_class=500, **asked), NOW),
         replays.replay(new_replay(once, **asked), NOW),
         replays.replay(new_replay(lined, **asked), NOW),
-        statistics.count_messages(usage, NOW),
-        statistics.collect_event_types(new_task(), NOW),
+        usage.count_messages(counting, NOW),
+        usage.collect_event_types(new_task(), NOW),
         statistics.count_deliveries(app.id, endpoint.id, ids.ceiling("msg_", OLD), ids.ceiling("msg_", NOW)),
         statistics.count_attempts(app.id, endpoint.id, OLD, NOW),
         tasks.list_tasks(page, None, None),
         tasks.claim_task(NOW, 1, NOW),
-        tasks.advance_task(usage.id, 1, NOW, NOW),
-        tasks.end_task(usage.id, 1, NOW, None, ()),
+        tasks.advance_task(counting.id, 1, NOW, NOW),
+        tasks.end_task(counting.id, 1, NOW, None, ()),
         history.list_messages(app.id, page),
         history.list_attempts(app.id, page, None, endpoint.id),
         history.list_attempts(app.id, page, message, None),

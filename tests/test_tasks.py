@@ -72,7 +72,7 @@ def count(task: Task) -> int:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("tenterhook.store.statistics._APPLICATIONS", 1)
+    monkeypatch.setattr("tenterhook.store.usage._APPLICATIONS", 1)
     store = SqliteStore.open(tmp_path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
     for _ in range(PAGES_PER_TURN + 1):
         await store.create_application(new_app())
