@@ -14,9 +14,9 @@ from tenterhook.store import rows
 from tenterhook.store.lines import line_up, promote, promoted_by
 from tenterhook.store.notices import in_time
 from tenterhook.store.rows import Row
-from tenterhook.store.sql import listed
+from tenterhook.store.sql import listed, tuples
 from tenterhook.store.sqlite_answers import Answers
-from tenterhook.store.sqlite_run import chunks, insert, run, tuples
+from tenterhook.store.sqlite_run import chunks, insert, run
 from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 
 Accepts = list[tuple[int, Accept]]
@@ -196,22 +196,17 @@ def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict
 
 def _without_outdated(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
     """A plan holds for the application as it was planned for."""
-    apps = list({_app_of(a) for _, a in items if a.revision is not None})
+    apps = list({a.app for _, a in items if a.revision is not None})
     if not apps:
         return items
     now = dict(db.execute(f"SELECT id, revision FROM application WHERE id IN ({listed(len(apps))})", apps))
     fresh = []
     for n, a in items:
-        if a.revision is None or now.get(_app_of(a)) == a.revision:
+        if a.revision is None or now.get(a.app) == a.revision:
             fresh.append((n, a))
         else:
             done[n] = OutdatedPlan()
     return fresh
-
-
-def _app_of(a: Accept) -> str:
-    subject = a.message or a.received
-    return "" if subject is None else subject.app
 
 
 def _without_remembered(items: Accepts, answers: Answers, done: dict[int, Done]) -> Accepts:

@@ -25,10 +25,10 @@ from tenterhook.store.sql import (
     Verb,
     change,
     listed,
-    pairs,
     select,
     select_locked,
     select_one,
+    tuples,
 )
 from tenterhook.store.work import Accept
 
@@ -202,7 +202,7 @@ def lapse(now: int, over: Sequence[tuple[Delivery, Sequence[Accept]]]) -> Verb[l
 
 def _among(keys: Collection[tuple[str, str]]) -> str:
     # SQLite finds pairs alone in no index
-    return f"message IN ({listed(len(keys))}) AND (message, endpoint) IN (VALUES {pairs(len(keys))})"
+    return f"message IN ({listed(len(keys))}) AND (message, endpoint) IN (VALUES {tuples(2, len(keys))})"
 
 
 def _values(keys: Collection[tuple[str, str]]) -> list[str]:

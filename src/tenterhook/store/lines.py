@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tenterhook.engine.lifecycle import PENDING, step
 from tenterhook.model import Delivery, State
 from tenterhook.store import rows
-from tenterhook.store.sql import Verb, change, pairs, select_one
+from tenterhook.store.sql import Verb, change, select_one, tuples
 from tenterhook.store.work import Claimed, Settlement
 
 LINE = "endpoint = ? AND order_key = ? AND order_key IS NOT NULL"
@@ -49,7 +49,7 @@ def step_forward(lines: Sequence[tuple[str, str]], now: int) -> Verb[None]:
     first = f"SELECT min(d.message) FROM delivery AS d WHERE {mine} AND d.state = 'waiting'"
     yield from change(
         "UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'waiting' AND (message, endpoint) IN ("
-        f"SELECT ({first}), v.column1 FROM (VALUES {pairs(len(lines))}) AS v WHERE NOT EXISTS ({heads}))",
+        f"SELECT ({first}), v.column1 FROM (VALUES {tuples(2, len(lines))}) AS v WHERE NOT EXISTS ({heads}))",
         now, *(value for line in lines for value in line),
     )  # fmt: skip
 

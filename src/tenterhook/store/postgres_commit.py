@@ -91,7 +91,7 @@ class Batch:
         plans: dict[tuple[str, int], list[int]] = {}
         for n, a in accepts:
             if a.revision is not None:
-                plans.setdefault((_app_of(a), a.revision), []).append(n)
+                plans.setdefault((a.app, a.revision), []).append(n)
         remember = [a.remember for _, a in accepts if a.remember is not None]
         messages = [(n, a.message) for n, a in accepts if a.message is not None]
         received = [(n, a.received) for n, a in accepts if a.received is not None]
@@ -189,11 +189,6 @@ def _lines(settlements: list[tuple[int, Settlement]], accepts: list[tuple[int, A
 
 def _ends_line(s: Settlement) -> bool:
     return s.delivery.order_key is not None and s.delivery.due_at is None
-
-
-def _app_of(a: Accept) -> str:
-    subject = a.message or a.received
-    return "" if subject is None else subject.app
 
 
 # settlements

@@ -9,7 +9,7 @@ import asyncpg
 from tenterhook import ids
 from tenterhook.clock import SECOND
 from tenterhook.store.postgres_commit import UNCOMMITTED, line_key
-from tenterhook.store.sql import Appear, Insert, LockLines, Read, Row, Statement, Taken, Tell, Verb, Write
+from tenterhook.store.sql import Appear, Insert, LockLines, Read, Row, Statement, Taken, Tell, Verb, Write, tuples
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ async def insert(connection: Connection, wanted: Insert) -> int:
 
 @cache
 def _insert_statement(table: str, columns: str, conflict: str, width: int, count: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    text = f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * count)}"
+    text = f"INSERT INTO {table} ({columns}) VALUES {tuples(width, count)}"
     return numbered(f"{text} ON CONFLICT {conflict}" if conflict else text)
 
 

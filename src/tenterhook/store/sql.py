@@ -97,6 +97,7 @@ def listed(count: int) -> str:
     return ", ".join("?" * count) or "NULL"
 
 
-def pairs(count: int) -> str:
+def tuples(width: int, count: int) -> str:
     """`(?, ?), (?, ?)` for VALUES."""
-    return ", ".join(["(?, ?)"] * count)
+    one = f"({', '.join('?' * width)})"
+    return ", ".join([one] * count)

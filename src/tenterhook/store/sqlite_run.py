@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from tenterhook.store.sql import Appear, Insert, Read, Row, Statement, Taken, Verb, Write
+from tenterhook.store.sql import Appear, Insert, Read, Row, Statement, Taken, Verb, Write, tuples
 
 _SIZES = (1024, 512, 256, 128, 112, 96, 80, 64, 56, 48, 40, *range(32, 0, -1))
 _LONGEST_LIST = 128
@@ -78,9 +78,3 @@ def padded(values: Sequence[V]) -> Iterator[Sequence[V]]:
 def _insert_statement(table: str, columns: str, conflict: str, count: int) -> str:
     text = f"INSERT INTO {table} ({columns}) VALUES {tuples(columns.count(',') + 1, count)}"
     return f"{text} ON CONFLICT {conflict}" if conflict else text
-
-
-def tuples(width: int, count: int) -> str:
-    """`(?, ?), (?, ?)` …"""
-    one = f"({', '.join('?' * width)})"
-    return ", ".join([one] * count)
