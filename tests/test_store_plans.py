@@ -12,7 +12,7 @@ from tenterhook.clock import DAY, MINUTE
 from tenterhook.engine.lifecycle import step
 from tenterhook.ids import IdMaker
 from tenterhook.model import State, TaskKind
-from tenterhook.store import erasure, history, replays, retention, search, statistics, tasks, usage
+from tenterhook.store import erasure, history, lines, replays, retention, search, statistics, tasks, usage
 from tenterhook.store.base import Cutoff
 from tenterhook.store.queries import AttemptFilter, Cursor, DeliveryFilter, MessageFilter
 from tenterhook.store.sql import Read, Verb, Write
@@ -98,6 +98,7 @@ async def test_nothing_is_scanned_or_sorted(store: SqliteStore) -> None:
     await store.create_task(counting)
     verbs: list[Verb[Any]] = [
         history.list_lapsing(NOW, 9),
+        lines.promoted_by(Settlement(new_delivery(waiting[0], lined, lease=7), 7, next_lease=8)),
         history.lapse(NOW, [(one, ()) for one in over]),
         replays.replay(new_replay(endpoint, status_class=500, **asked), NOW),
         replays.replay(new_replay(once, **asked), NOW),
@@ -174,6 +175,11 @@ async def test_no_batch_scans(store: SqliteStore) -> None:
         for row in store._db.execute("EXPLAIN QUERY PLAN " + text).fetchall():
             words = row[3].split()
             assert words[0] != "SCAN" or words[1] not in BIG, (text, row[3])
+
+
+async def test_a_start_reads_only_what_is_pending(store: SqliteStore) -> None:
+    plan = steps(store._db, history.recover(NOW))
+    assert [row for row in plan if "delivery" in row] == ["SCAN delivery USING INDEX delivery_due"]
 
 
 async def test_failed_attempts_are_found_by_their_own_index(store: SqliteStore) -> None:

@@ -211,7 +211,9 @@ def _values(keys: Collection[tuple[str, str]]) -> list[str]:
 
 def recover(now: int) -> Verb[int]:
     yield from change("UPDATE task SET due_at = ? WHERE due_at > ?", now, now)
-    return (yield from change("UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'leased'", now))
+    # by the index of what is pending, not by all that there ever was
+    text = "UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'leased' AND due_at IS NOT NULL"
+    return (yield from change(text, now))
 
 
 _NEXT_DUES = """
