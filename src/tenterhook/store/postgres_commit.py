@@ -37,7 +37,7 @@ from tenterhook.store.work import (
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 7, "accept": 14, "claim": 2, "clock": 1}
+_CALLS = {"lock": 1, "settle": 8, "accept": 14, "claim": 2, "clock": 1}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -208,6 +208,7 @@ def _settle_values(items: list[tuple[int, Settlement]], again: bool) -> list[Any
             for n, s in items
             if _ends_line(s)
         ],
+        sorted({a.message for _, s in items if (a := s.attempt) is not None and a.outcome.request_body is not None}),
         sorted({s.delivery.endpoint for _, s in items if s.attempt is None and s.delivery.state is State.DUE}),
     ]
 

@@ -95,6 +95,8 @@ END $$;
 CREATE FUNCTION {settle}(
     again boolean, settlements {settlement}[], tries {attempt}[], beats {beat}[], disablings {disabling}[],
     endings {ending}[],
+    -- messages of which something else than the payload was sent, in ascending order
+    rewritten text[],
     -- endpoints of what is handed back untried: another node may have room for it
     handed_back text[]
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
@@ -116,9 +118,9 @@ BEGIN
         SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
         WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
     END IF;
-    SELECT min(v.message COLLATE "C"), max(v.message COLLATE "C") INTO first, last
-    FROM unnest(tries) AS v WHERE v.request_body IS NOT NULL;
-    IF first IS NOT NULL THEN
+    IF cardinality(rewritten) > 0 THEN
+        first := rewritten[1];
+        last := rewritten[cardinality(rewritten)];
         -- what a message held does not come back with an attempt that was under way when it was expunged. Whoever expunges
         -- begins with the message: either this waits for that, or that waits for this and then finds the attempt
         SELECT coalesce(array_agg(l.id), '{}') INTO intact FROM (
