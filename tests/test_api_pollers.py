@@ -9,8 +9,10 @@ import pytest
 
 from tenterhook.clock import HOUR, SECOND, Clock, to_rfc3339
 from tenterhook.hub import Draft
-from tenterhook.ids import IdMaker
+from tenterhook.ids import IdMaker, floor
+from tenterhook.model import OPERATIONAL
 from tenterhook.store.postgres import PostgresStore
+from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
 from tests.api import Answer, Server, running
@@ -29,6 +31,16 @@ class Behind(Clock):
     def now(self) -> int:
         late, self.late = self.late, 0
         return self._clock.now() - late
+
+
+class Slow(Clock):
+    """Always an hour behind."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now(self) -> int:
+        return self._clock.now() - HOUR
 
 
 @pytest.fixture
@@ -199,3 +211,15 @@ async def test_on_postgresql(tmp_path: Path, postgres_url: str, monkeypatch: pyt
                 query = f"limit=7&iterator={page['iterator']}"
         assert seen == expected
         assert len((await server.get("/app/acme/msg")).json["data"]) == len(expected)
+
+
+async def test_what_tells_of_a_change_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    """It is planned before it is written: where that takes too long it gets a new id as well."""
+    store = await PostgresStore.open(postgres_url, Vault([b"0" * 32]))
+    async with running(tmp_path, store, Slow(store.clock)) as server:
+        await server.app(uid="acme")
+        await server.post("/operational-webhook/endpoint", {"url": "https://ops.example/"})
+        await server.endpoint("acme", uid="pull")
+        (told,) = await store.list_messages(OPERATIONAL, Cursor(limit=9))
+        assert told.event_type == "endpoint.created"
+        assert told.id > floor("msg_", store.clock.now() - HOUR // 2)

@@ -29,7 +29,7 @@ LAYERS: list[list[str]] = [
     ["store.base", "store.queries", "store.work", "senders.base", "outbox.base", "observe", "netguard", "logs", "remote",
      "http_server", "transformations"],
     [
-        "engine.agenda", "engine.claiming", "engine.committer", "engine.endpoints", "engine.errands", "engine.lane",
+        "engine.agenda", "engine.background", "engine.claiming", "engine.committer", "engine.endpoints", "engine.lane",
         "engine.pending", "engine.retention", "engine.sending", "engine.settling", "engine.tasks", "engine.upkeep",
         "engine.worker", "catalog", "operational",
     ],

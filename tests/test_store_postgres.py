@@ -9,14 +9,15 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from tenterhook import ids
 from tenterhook.clock import HOUR, SECOND, SystemClock
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import ConfigurationError, SchemaMismatch, StoreUnavailable
 from tenterhook.ids import IdMaker
-from tenterhook.model import Application, Endpoint, Health, Message, State, Token
+from tenterhook.model import OPERATIONAL, Application, Endpoint, Health, Message, State, Token
 from tenterhook.observe import Instrument
-from tenterhook.store import objects, postgres_schema, schema
+from tenterhook.store import erasure, notices, objects, postgres_schema, schema
 from tenterhook.store.base import Hint, Store
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.postgres_commit import line_key
@@ -280,6 +281,42 @@ async def test_a_revocation_is_not_written_over(pair: Pair, app: Application) ->
     found = await pair[0].find_token(b"hash")
     assert found is not None
     assert (found.revoked_at, found.expires_at) == (NOW, NOW + HOUR)
+    await one.close()
+
+
+async def test_nothing_comes_back_that_is_expunged_while_an_attempt_is_written(pair: Pair, app: Application) -> None:
+    endpoint, message = await added(pair[0], new_endpoint(app)), new_message(app)
+    leased = new_delivery(message, endpoint, state=State.LEASED, due_at=NOW + LEASE, lease=3)
+    await pair[0].commit([Accept(message, (leased,))])
+    attempt = new_attempt(leased)
+    one = await pair[0]._connect({})
+    async with one.transaction():
+        await run(one, erasure.expunge_messages(app.id, [message.id]))
+        work = Settlement(step(leased, "delivered"), 3, attempt, now=NOW)
+        settling = asyncio.create_task(pair[1].commit([work]))
+        async with asyncio.timeout(10):
+            while not await one.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+    assert await settling == [Settled(True)]
+    found = await pair[0].get_attempt(app.id, message.id, attempt.id)
+    assert found is not None
+    assert (found.number, found.outcome.request_body) == (1, None)
+    await one.close()
+
+
+async def test_readers_keep_clear_of_a_notice_until_it_can_be_seen(pair: Pair) -> None:
+    """However long the change takes that it is written with."""
+    own = await pair[0].get_application(OPERATIONAL)
+    assert own is not None
+    made_at = pair[0].clock.now() - HOUR
+    message = new_message(own, id=IdMaker().new("msg_", made_at))
+    one = await pair[0]._connect({})
+    async with one.transaction():
+        await run(one, notices.announce([Accept(message, deadline=made_at + 2 * HOUR)]))
+        until = await pair[1].settled_until()
+        assert until is not None
+        assert ids.ceiling("msg_", until) < message.id
+    assert (await pair[1].settled_until() or 0) > made_at
     await one.close()
 
 

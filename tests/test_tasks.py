@@ -12,10 +12,11 @@ import pytest
 from tenterhook.clock import SECOND
 from tenterhook.engine import tasks
 from tenterhook.engine.tasks import LEASE, MOST_TRIES, PAGES_PER_TURN, TaskRunner
-from tenterhook.errors import StoreUnavailable
+from tenterhook.errors import Invalid, StoreUnavailable
 from tenterhook.ids import IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
+from tenterhook.operational import NO_NOTICES, Notifier, Planned
 from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.tasks import KINDS
@@ -49,10 +50,10 @@ class Bench:
         self.due: list[tuple[str, int]] = []
         self.runner = self.another()
 
-    def another(self, store: Any = None) -> TaskRunner:
+    def another(self, store: Any = None, notices: Notifier = NO_NOTICES) -> TaskRunner:
         return TaskRunner(
             store or self.store, self.clock, IdMaker(), Random(1), self.ended,
-            lambda endpoint, at: self.due.append((endpoint, at)), poll=SECOND // 100,
+            lambda endpoint, at: self.due.append((endpoint, at)), notices, poll=SECOND // 100,
         )  # fmt: skip
 
     async def begin(self) -> Task:
@@ -71,7 +72,7 @@ def count(task: Task) -> int:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("tenterhook.store.statistics._APPLICATIONS", 1)
+    monkeypatch.setattr("tenterhook.store.usage._APPLICATIONS", 1)
     store = SqliteStore.open(tmp_path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
     for _ in range(PAGES_PER_TURN + 1):
         await store.create_application(new_app())
@@ -159,6 +160,21 @@ async def test_a_task_that_kills_its_process_is_given_up(bench: Bench, monkeypat
     ended = await bench.seen(task)
     assert ended.state is TaskState.FAILED
     assert ended.error == tasks._DEADLY
+
+
+async def test_a_task_that_fails_tells_how_far_it_came(bench: Bench) -> None:
+    class Told(Notifier):
+        async def task(self, task: Task) -> Planned:
+            told.append(task)
+            return ()
+
+    told: list[Task] = []
+    task = await bench.begin()
+    store = Failing(bench.store, "advance_task", Invalid("no more"), left=3)
+    assert await bench.another(store, Told()).turn()
+    ended = await bench.seen(task)
+    assert (ended.state, count(ended), ended.error) == (TaskState.FAILED, 3, "no more")
+    assert [(one.state, one.data, one.error) for one in told] == [(ended.state, ended.data, ended.error)]
 
 
 async def test_a_defect_ends_its_task_and_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,11 +18,14 @@ from tenterhook.model import Transformation
 from tenterhook.transformations import runner as module
 from tenterhook.transformations.contract import Changed, Failed
 from tenterhook.transformations.runner import Runner
+from tests.test_confinement import is_guarded
 from tests.test_transformations import AS_IT_WAS, MOST, URL, WEBHOOK, handler
 
 DEADLINE = 30 * SECOND
 HUNG = "'a'.repeat(8e6).indexOf('a'.repeat(4e6) + 'b')"
 """A loop inside of the engine, which it does not leave when it is told to."""
+
+GREETING = b"\0\0\0\7guarded"
 
 
 @pytest.fixture
@@ -91,6 +94,21 @@ async def test_a_child_has_nothing_of_the_server(runner: Runner) -> None:
         assert "\nSeccomp:\t2\n" in Path(f"/proc/{process.pid}/status").read_text()
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_it_is_told_once_where_the_kernel_does_not_guard(
+    runner: Runner, refused: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = "from tenterhook.transformations import child, confinement\n"
+    if refused:
+        program += "confinement._MACHINES.clear()\n"  # as on one that is not known
+    monkeypatch.setattr(module, "_COMMAND", (sys.executable, "-I", "-c", program + "child.main()"))
+    monkeypatch.setattr(module, "MOST_JOBS", 1)
+    for _ in range(2):
+        assert await outcome(runner, handler("")) == AS_IT_WAS
+    told = [record.message for record in caplog.records if "seccomp" in record.message]
+    assert len(told) == (1 if refused or not is_guarded() else 0)
+
+
 async def test_a_child_that_dies_is_replaced(runner: Runner) -> None:
     assert await outcome(runner, handler("")) == AS_IT_WAS
     [pid] = children()
@@ -111,9 +129,7 @@ async def test_a_child_that_stands_still_is_ended(runner: Runner, monkeypatch: p
 @pytest.mark.parametrize("sent", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\1\x01", b""])
 async def test_what_is_no_report_ends_the_child(runner: Runner, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """As from somebody who has taken it over."""
-    program = (
-        f"import os, socket; s = socket.socket(fileno=0); s.recv(9); s.sendall({sent!r}); s.recv(99999); s.close()"
-    )
+    program = f"import socket; s = socket.socket(fileno=0); s.recv(9); s.sendall({GREETING + sent!r}); s.recv(99999); s.close()"
     monkeypatch.setattr(module, "_COMMAND", (sys.executable, "-I", "-c", program))
     assert await outcome(runner, handler("")) == "the process that ran it ended unexpectedly"
     assert children() == []
@@ -123,7 +139,8 @@ async def test_what_is_no_report_ends_the_child(runner: Runner, sent: bytes, mon
 
 async def test_a_child_that_drips_is_ended(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
-        "import socket, time; s = socket.socket(fileno=0)\nwhile 1: s.sendall(bytes([0, 1, 0, 0])); time.sleep(0.01)"
+        f"import socket, time; s = socket.socket(fileno=0); s.sendall({GREETING})\n"
+        "while 1: s.sendall(bytes([0, 1, 0, 0])); time.sleep(0.01)"
     )
     monkeypatch.setattr(module, "_COMMAND", (sys.executable, "-I", "-c", program))
     monkeypatch.setattr(module, "PATIENCE", SECOND)

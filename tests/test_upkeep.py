@@ -149,6 +149,21 @@ async def test_idle_endpoints_are_forgotten_once_there_are_many(
     assert [d.state is State.LEASED for d in planned] == [one is kept for one in endpoints]
 
 
+async def test_rates_of_applications_without_work_are_forgotten_once_there_are_many(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "_IDLE_THROTTLES", 3)
+    engine.worker.adopt(new_endpoint(engine.app), Health())
+    apps = [engine.app.id, "app_a", "app_b"]
+    for app in apps:
+        engine.worker.throttle(app, 5)
+    await engine.upkeep.round()
+    assert list(engine.worker.throttles) == apps
+    engine.worker.throttle("app_c", 5)
+    await engine.upkeep.round()
+    assert list(engine.worker.throttles) == [engine.app.id]
+
+
 async def test_a_database_that_is_gone_is_asked_again(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     engine.store.refusals = 2
     with caplog.at_level(logging.WARNING):

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -346,45 +347,76 @@ class Recorder:
 
 
 class Watched(Committer):
-    """Remembers what was claimed."""
+    """Remembers what was claimed; `meanwhile` happens between the commit of a claim and its answer."""
 
     def __init__(self, store: SqliteStore) -> None:
         super().__init__(store, Instrument())
         self.claims: list[Claim] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def claim(self, work: Claim) -> Page:
         self.claims.append(work)
-        return await super().claim(work)
+        page = await super().claim(work)
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return page
 
 
-async def test_claims_look_back_no_further_than_the_last_one_and_what_comes_late_is_found_anyway(
-    tmp_path: Path,
-) -> None:
-    store, app, clock, recorder = SqliteStore.open(tmp_path / "t.db", VAULT), new_app(), SystemClock(), Recorder()
-    one, late = new_message(app), new_message(app)
-    target = new_endpoint(app)
-    await store.create_application(app)
-    await store.create_endpoint(app.id, target)
-    committer = Watched(store)
-    committer.start()
-    worker = Worker(
-        store, committer, lambda _: recorder, clock, IdMaker(), Random(1), Instrument(), Policy()
-    )  # fmt: skip
-    await worker.start()
-    await store.commit([Accept(one, (new_delivery(one, target, due_at=clock.now()),))])
-    worker.note_due(target.id, clock.now())
-    assert await asyncio.wait_for(recorder.sent.get(), 5) == (one.id, target.id)
-    long_ago = clock.now() - MINUTE
-    await store.commit([Accept(late, (new_delivery(late, target, due_at=long_ago),))])
-    await worker.refresh()
-    assert await asyncio.wait_for(recorder.sent.get(), 5) == (late.id, target.id)
-    worker.note_due(target.id, clock.now())
-    while len(committer.claims) < 3:
-        await store.counts()
-    assert [claim.since > long_ago for claim in committer.claims[:3]] == [False, False, True]
-    await worker.stop(SECOND)
-    await committer.close()
+class Bench:
+    """A store with an endpoint, and workers on it."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.clock, self.recorder = store, SystemClock(), Recorder()
+        self.app = new_app()
+        self.endpoint = new_endpoint(self.app)
+        self.committer = Watched(store)
+        self.workers: list[Worker] = []
+
+    def worker(self, store: Any) -> Worker:
+        worker = Worker(
+            store, self.committer, lambda _: self.recorder, self.clock, IdMaker(), Random(1), Instrument(), Policy()
+        )
+        self.workers.append(worker)
+        return worker
+
+    async def stored(self, endpoint: Endpoint, due_at: int) -> str:
+        """A new message that is due at an endpoint."""
+        message = new_message(self.app)
+        await self.store.commit([Accept(message, (new_delivery(message, endpoint, due_at=due_at),))])
+        return message.id
+
+    async def next_sent(self) -> tuple[str, str]:
+        return await asyncio.wait_for(self.recorder.sent.get(), 5)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    store = SqliteStore.open(tmp_path / "t.db", VAULT)
+    bench = Bench(store)
+    await store.create_application(bench.app)
+    await store.create_endpoint(bench.app.id, bench.endpoint)
+    bench.committer.start()
+    yield bench
+    for worker in bench.workers:
+        await worker.stop(SECOND)
+    await bench.committer.close()
     await store.close()
+
+
+async def test_claims_look_back_no_further_than_the_last_one_and_what_comes_late_is_found_anyway(bench: Bench) -> None:
+    worker, target = bench.worker(bench.store), bench.endpoint.id
+    await worker.start()
+    one = await bench.stored(bench.endpoint, bench.clock.now())
+    worker.note_due(target, bench.clock.now())
+    assert await bench.next_sent() == (one, target)
+    long_ago = bench.clock.now() - MINUTE
+    late = await bench.stored(bench.endpoint, long_ago)
+    await worker.refresh()
+    assert await bench.next_sent() == (late, target)
+    worker.note_due(target, bench.clock.now())
+    while len(bench.committer.claims) < 3:
+        await bench.store.counts()
+    assert [claim.since > long_ago for claim in bench.committer.claims[:3]] == [False, False, True]
 
 
 async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
@@ -414,3 +446,48 @@ async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) ->
     assert not worker.alive
     await committer.close()
     await store.close()
+
+
+class Unreadable:
+    """A store that has a defect in what it loads of one endpoint."""
+
+    def __init__(self, store: SqliteStore, endpoint: str) -> None:
+        self._store, self._endpoint = store, endpoint
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, verb)
+
+    async def load_endpoint(self, endpoint: str) -> Any:
+        if endpoint == self._endpoint:
+            raise ZeroDivisionError
+        return await self._store.load_endpoint(endpoint)
+
+
+async def test_a_defect_that_one_endpoint_brings_out_stops_no_other(bench: Bench) -> None:
+    """Those that were to be claimed in the same round go on, and are claimed again."""
+    fine, broken = bench.endpoint, new_endpoint(bench.app)
+    await bench.store.create_endpoint(bench.app.id, broken)
+    sent = await bench.stored(fine, 1)
+    await bench.stored(broken, 2)
+    worker = bench.worker(Unreadable(bench.store, broken.id))
+    await worker.start()
+    assert await bench.next_sent() == (sent, fine.id)
+    later = await bench.stored(fine, bench.clock.now())
+    worker.note_due(fine.id, bench.clock.now())
+    assert await bench.next_sent() == (later, fine.id)
+
+
+async def test_what_is_noted_while_a_claim_runs_is_claimed_after_it(bench: Bench) -> None:
+    """The claim has left nothing, so it would be found by the next refresh only."""
+    first, second = await bench.stored(bench.endpoint, 1), ""
+
+    async def meanwhile() -> None:
+        nonlocal second
+        if not second:
+            second = await bench.stored(bench.endpoint, bench.clock.now())
+            worker.note_due(bench.endpoint.id, bench.clock.now())
+
+    bench.committer.meanwhile = meanwhile
+    worker = bench.worker(bench.store)
+    await worker.start()
+    assert [await bench.next_sent() for _ in range(2)] == [(one, bench.endpoint.id) for one in (first, second)]

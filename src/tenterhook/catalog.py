@@ -4,9 +4,10 @@ A bounded cache, filled on demand; whoever changes an object says so (`forget_*`
 belongs to its application: when that is found to be as it was, so is the source.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from msgspec.structs import replace
 
@@ -60,6 +61,7 @@ class Catalog:
         self._ids: dict[str, str] = {}  # uid → id
         self._owners: OrderedDict[str, str] = OrderedDict()  # token of a source → application
         self._event_types: OrderedDict[str, EventType | None] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[Entry]] = {}  # by the name that was asked for
         self._watched: dict[int, set[str]] = {}
         self._generation = 0  # of the event types
 
@@ -73,7 +75,23 @@ class Catalog:
 
     async def application(self, ref: str) -> Entry:
         """The application by id or uid. Raises NotFound."""
-        return self.known(ref) or await self._load(ref)
+        return self.known(ref) or await self._load_once(ref)
+
+    async def _load_once(self, ref: str) -> Entry:
+        """Those who ask while it is being loaded get the same: a change that they know of is seen by that load too."""
+        load = self._loading.get(ref)
+        if load is None:
+            load = self._loading[ref] = asyncio.ensure_future(self._loaded(ref))
+            return await asyncio.shield(load)
+        with suppress(NotFound):  # it may have been created since the load began
+            return await asyncio.shield(load)
+        return await self._load(ref)
+
+    async def _loaded(self, ref: str) -> Entry:
+        try:
+            return await self._load(ref)
+        finally:
+            del self._loading[ref]
 
     async def _load(self, ref: str) -> Entry:
         while True:

@@ -116,19 +116,21 @@ def expanded(place: Place, value: Any, environ: Mapping[str, str]) -> Any:
         case list():
             return [expanded(place[number], inner, environ) for number, inner in enumerate(value)]
         case str() if value.startswith("env:"):
-            return _looked_up(place, value, environ)
+            with place.catching():
+                return looked_up(value, environ)
+            return None
     return value
 
 
-def _looked_up(place: Place, reference: str, environ: Mapping[str, str]) -> str | None:
+def looked_up(reference: str, environ: Mapping[str, str]) -> str:
+    """What `env:NAME` stands for. Raises Invalid where there is nothing."""
     found = _ENV.fullmatch(reference)
     if found is None:
-        place.wrong("after env: comes the name of an environment variable: letters, digits and underscores")
-        return None
+        raise Invalid("after env: comes the name of an environment variable: letters, digits and underscores")
     value = environ.get(found[1])
     if not value:
-        place.wrong(f"the environment variable {found[1]} is {'not set' if value is None else 'empty'}: set it")
-    return value or None
+        raise Invalid(f"the environment variable {found[1]} is {'not set' if value is None else 'empty'}: set it")
+    return value
 
 
 Read = Callable[[Place, Any], Any]

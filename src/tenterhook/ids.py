@@ -85,14 +85,23 @@ def ceiling(prefix: str, instant: int) -> str:
 
 def instant_of(text: str) -> int:
     """When an id was made (µs UTC, to 4 ms). Raises ValueError for what is not an id."""
-    body = text.rpartition("_")[2]
+    steps = _number(text.rpartition("_")[2]) >> _BELOW_STEPS
+    return ((steps >> 8) + EPOCH) * SECOND + (steps & 0xFF) * _STEP
+
+
+def behind(text: str) -> str:
+    """The next id of the same kind. Raises ValueError for what is not an id."""
+    kind, line, body = text.rpartition("_")
+    return kind + line + _base62(_number(body) + 1)
+
+
+def _number(body: str) -> int:
     if len(body) != LENGTH or not body.isascii() or not body.isalnum():
-        raise ValueError(f"{text!r} is not an id")
+        raise ValueError(f"{body!r} is not an id")
     number = 0
     for character in body:
         number = number * 62 + ALPHABET.index(character)
-    steps = number >> _BELOW_STEPS
-    return ((steps >> 8) + EPOCH) * SECOND + (steps & 0xFF) * _STEP
+    return number
 
 
 def is_id(text: str, prefix: str) -> bool:

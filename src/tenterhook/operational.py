@@ -17,7 +17,7 @@ from tenterhook.model import OPERATIONAL, Application, Attempt, Delivery, Endpoi
 from tenterhook.observe import Instrument
 from tenterhook.store.base import Lapsing, Store
 from tenterhook.store.queries import Cursor
-from tenterhook.store.work import Accept
+from tenterhook.store.work import WRITTEN_WITHIN, Accept
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ Planned = tuple[Accept, ...]
 """Messages with their deliveries, to be written with the change that they tell of."""
 
 
-class Silence:
-    """Nobody listens. Each verb plans what is to be told of one thing; `written` follows when that is on the disk."""
+class Notifier:
+    """Each verb plans what is to be told of one thing, here nothing; `written` follows when that is on the disk."""
 
     async def endpoint(self, kind: str, endpoint: Endpoint) -> Planned:
         """An endpoint came, changed, went, or was switched on or off by hand. Raises StoreUnavailable."""
@@ -55,12 +55,12 @@ class Silence:
         """They are on the disk."""
 
 
-SILENCE = Silence()
+NO_NOTICES = Notifier()
 _EXHAUSTED = "message.attempt.exhausted"
 _TASK = "background_task.finished"
 
 
-class Notices(Silence):
+class Notices(Notifier):
     """Plans for the endpoints of the server's own application.
 
     `catalog` finds applications, `plan` makes the deliveries of a message, `due` is told which endpoint has something since
@@ -179,4 +179,4 @@ class Notices(Silence):
             id=self._ids.new(PREFIXES["message"], now), app=OPERATIONAL, event_type=kind, payload=notices.body(kind, data),
             channels=channels, created_at=now,
         )  # fmt: skip
-        return (Accept(message, self._plan(message, endpoints, now)),)
+        return (Accept(message, self._plan(message, endpoints, now), deadline=now + WRITTEN_WITHIN),)

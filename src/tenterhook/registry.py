@@ -29,7 +29,7 @@ from tenterhook.model import (
     Token,
     Transformation,
 )
-from tenterhook.operational import SILENCE, Silence
+from tenterhook.operational import NO_NOTICES, Notifier
 from tenterhook.store.base import Store
 from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Remember
@@ -66,7 +66,7 @@ class Registry:
         check_code: Callable[[str], Awaitable[None]],
         longest_timeout: int,
         lifetime: int,
-        notices: Silence = SILENCE,
+        notices: Notifier = NO_NOTICES,
     ) -> None:
         self._store, self._catalog, self._worker, self._clock, self._ids = store, catalog, worker, clock, ids
         self._kinds, self._check_url, self._check_code = kinds, check_url, check_code

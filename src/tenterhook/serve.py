@@ -76,60 +76,63 @@ class Node:
         self.settings, self.store = settings, store
         self.clock = clock or store.clock
         self.stats = Stats()
-        instrument: Instrument = self.stats
+        self.ready = False
+        self._heard: set[asyncio.Task[None]] = set()
+        self._ids, self._policy = IdMaker(), settings.policy()
+        self._instrument: Instrument = self.stats
         if settings.log_level in ("debug", "info"):
-            instrument = Instruments(self.stats, AttemptLog(log_to))
+            self._instrument = Instruments(self.stats, AttemptLog(log_to))
         if watch is not None:
-            instrument = Instruments(instrument, watch)
-        ids, policy = IdMaker(), settings.policy()
-        self.guard = netguard.Guard.of_machine(address_rules(settings))
+            self._instrument = Instruments(self._instrument, watch)
+        self._make_senders()
+        self._make_engine()
+        self._make_faces()
+
+    def _make_senders(self) -> None:
+        self.guard = netguard.Guard.of_machine(address_rules(self.settings))
         for warning in self.guard.rules.warnings:
             log.warning("%s", warning)
-        self.transformations = Runner(settings.max_payload)
-        client = HttpClient(self.guard, limits=ResponseLimits(body=settings.max_response))
+        self.transformations = Runner(self.settings.max_payload)
+        client = HttpClient(self.guard, limits=ResponseLimits(body=self.settings.max_response))
         self.senders = SenderRegistry(client, self.transformations)
+
+    def _make_engine(self) -> None:
+        settings, store, clock, ids, instrument = self.settings, self.store, self.clock, self._ids, self._instrument
         self.committer = Committer(store, instrument)
         self.notices = Notices(
             store, lambda app: self.catalog.application(app),
             lambda message, endpoints, now: self.worker.plan(message, endpoints, now, lease=False),
-            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), self.clock, ids, instrument,
+            lambda endpoint, due_at: self.worker.note_due(endpoint, due_at), clock, ids, instrument,
         )  # fmt: skip
         self.worker = Worker(
-            store, self.committer, self.senders, self.clock, ids, SystemRandom(), instrument, policy,
+            store, self.committer, self.senders, clock, ids, SystemRandom(), instrument, self._policy,
             memory_deliveries=settings.memory_deliveries, memory_bytes=settings.memory_bytes,
             disabled=lambda endpoint: self.catalog.endpoint_changed(endpoint), notices=self.notices,
             send=settings.role != "api",
         )  # fmt: skip
-        self.tasks = TaskRunner(store, self.clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
-        self.upkeep = Upkeep(store, self.worker, self.clock, instrument, settings.rejections_kept, notices=self.notices)
-        self.sweeper = Sweeper(store, self.clock, instrument, settings.retention())
         self.catalog = Catalog(store, self.worker.adopt, self.worker.throttle)
+        self.tasks = TaskRunner(store, clock, ids, SystemRandom(), instrument, self.worker.note_due, self.notices)
+        self.upkeep = Upkeep(store, self.worker, clock, instrument, settings.rejections_kept, notices=self.notices)
+        self.sweeper = Sweeper(store, clock, instrument, settings.retention())
+
+    def _make_faces(self) -> None:
+        settings, store, policy = self.settings, self.store, self._policy
         limits = Limits(settings.max_received, settings.rejection_body, settings.validate_payloads)
         self.hub = Hub(
-            store, self.committer, self.worker, self.catalog, self.clock, ids, instrument, self.stats, policy, limits
-        )
+            store, self.committer, self.worker, self.catalog, self.clock, self._ids, self._instrument, self.stats, policy,
+            limits,
+        )  # fmt: skip
         self.registry = Registry(
-            store,
-            self.catalog,
-            self.worker,
-            self.clock,
-            ids,
-            tuple(KINDS),
-            self._check_url,
-            self.transformations.check,
-            settings.longest_timeout(),
-            policy.lifetime,
-            self.notices,
-        )
+            store, self.catalog, self.worker, self.clock, self._ids, tuple(KINDS), self._check_url,
+            self.transformations.check, settings.longest_timeout(), policy.lifetime, self.notices,
+        )  # fmt: skip
         publisher = Publisher(self.hub.publish, self.clock, settings.max_payload)
         self.relays = Relays(publisher, self.clock, open_table, self.stats)
-        self.ready = False
         self.api = Api(
             self.hub, self.registry, self.tasks, store, self.clock, settings.admin_token,
             lambda: self.ready and self.worker.alive, self.metrics, settings.max_payload, settings.public_url,
             answers=settings.role != "worker", quotas=Quotas(settings.operator_rate, settings.application_rate),
         )  # fmt: skip
-        self._heard: set[asyncio.Task[None]] = set()
 
     async def _check_url(self, url: str) -> None:
         """Refuse what will never be called; a name that does not resolve right now may do so later."""

@@ -43,6 +43,25 @@ class ErasureContract(StoreContract):
         assert shown is not None
         assert (shown.outcome.request_body, shown.outcome.response_body) == (None, attempt.outcome.response_body)
 
+    async def test_an_attempt_under_way_brings_nothing_back(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        gone, kept = await self.leased(store, app, endpoint), await self.leased(store, app, endpoint)
+        await store.expunge_messages(app.id, [gone.message])
+        attempts = [new_attempt(delivery) for delivery in (gone, kept)]
+        await store.commit(
+            [
+                Settlement(step(delivery, "delivered"), delivery.lease, attempt, now=NOW)
+                for delivery, attempt in zip((gone, kept), attempts, strict=True)
+            ]
+        )
+        shown = [await store.get_attempt(app.id, one.message, one.id) for one in attempts]
+        assert [None if one is None else one.outcome.request_body for one in shown] == [None, b"x"]
+        late = new_attempt(gone)  # its lease is lost, and it is kept all the same
+        await store.commit([Settlement(step(gone, "delivered"), gone.lease, late, now=NOW)])
+        found = await store.get_attempt(app.id, late.message, late.id)
+        assert found is not None and found.outcome.request_body is None
+
     async def test_the_copies_of_a_received_request_go_with_its_message(self, store: Store, app: Application) -> None:
         source = new_source(app)
         await store.create_source(app.id, source)

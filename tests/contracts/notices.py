@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tenterhook.clock import HOUR
+from tenterhook.clock import HOUR, SECOND
 from tenterhook.engine.lifecycle import step
 from tenterhook.errors import Conflict, NotFound
+from tenterhook.ids import IdMaker
 from tenterhook.model import (
     OPERATIONAL,
     OPERATIONAL_UID,
@@ -30,6 +31,8 @@ from tests.contracts.store import (
     new_message,
 )
 from tests.contracts.tasks import SOON, new_task
+
+LONG_AGO = 1_700_000_000 * SECOND
 
 
 class NoticeContract(StoreContract):
@@ -119,6 +122,25 @@ class NoticeContract(StoreContract):
         again = await self.leased(store, app, endpoint)
         done = await store.commit([self.failed(again, lease=again.lease), replace(notices[0], given=0)])
         assert done == [Settled(True), Accepted(first.id, False, (ear.id,))]
+
+    @pytest.mark.parametrize("way", ["verb", "settlement"])
+    async def test_one_that_comes_late_gets_an_id_that_no_reader_has_passed(
+        self, store: Store, app: Application, endpoint: Endpoint, own: Application, ear: Endpoint, way: str
+    ) -> None:
+        first, second, third = [IdMaker().new("msg_", LONG_AGO + n * SECOND) for n in range(3)]
+        passed = new_message(own, id=third)
+        await store.commit([Accept(passed)])
+        late = [replace(self.notice(own, ear, id=one), deadline=LONG_AGO + 5 * SECOND) for one in (first, second)]
+        if way == "verb":
+            await store.save_endpoint(app.id, endpoint, False, late)
+        else:
+            leased = await self.leased(store, app, endpoint)
+            done = await store.commit([self.failed(leased, leased.lease), *(replace(one, given=0) for one in late)])
+            assert done[0] == Settled(True)
+        found = [message.id for message in await self.told(store)]
+        assert (len(found), found[0]) == (3, third)
+        deliveries = [d for message in found for d in await store.list_deliveries(own.id, message)]
+        assert [(d.message, d.state) for d in deliveries] == [(found[1], State.DUE), (found[2], State.WAITING)]
 
     def failed(self, leased: Delivery, lease: int) -> Settlement:
         return Settlement(step(leased, "exhausted"), lease, new_attempt(leased), now=NOW)

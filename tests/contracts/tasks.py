@@ -162,8 +162,8 @@ class TaskContract(StoreContract):
     async def test_long_figures_are_collected_in_pages(
         self, store: Store, app: Application, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tenterhook.store.statistics._DELIVERIES", 2)
-        monkeypatch.setattr("tenterhook.store.statistics._APPLICATIONS", 1)
+        monkeypatch.setattr("tenterhook.store.usage._DELIVERIES", 2)
+        monkeypatch.setattr("tenterhook.store.usage._APPLICATIONS", 1)
         endpoints = [new_endpoint(app) for _ in range(3)]
         await store.commit(
             [Accept(m, tuple(new_delivery(m, e) for e in endpoints)) for m in (new_message(app) for _ in range(4))]

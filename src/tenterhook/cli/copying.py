@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenterhook.cli.output import AsJson, ConfigFile, emit
+from tenterhook.cli.output import AsJson, ConfigFile, emit, show_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -94,19 +94,12 @@ def _row(each: "Compared") -> dict[str, Any]:
 
 
 def _print(found: "list[Compared]", steps: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("table")
-    table.add_column("rows", justify="right")
-    table.add_column("checksum")
-    table.add_column("")
+    rows = []
     for each in found:
-        table.add_row(each.table, f"{each.source.rows:,}", each.source.checksum, "same" if each.same else "")
+        rows.append((each.table, f"{each.source.rows:,}", each.source.checksum, "same" if each.same else ""))
         if not each.same:
-            table.add_row("  target", f"{each.target.rows:,}", each.target.checksum, "DIFFERENT")
-    Console(width=None if os.isatty(1) else 200).print(table)
+            rows.append(("  target", f"{each.target.rows:,}", each.target.checksum, "DIFFERENT"))
+    show_table(("table", "rows", "checksum", ""), rows, numbers=("rows",))
     different = [each.table for each in found if not each.same]
     if different:
         typer.echo(f"the databases differ in {', '.join(different)}: empty the target, then copy again", err=True)

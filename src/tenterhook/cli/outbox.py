@@ -80,9 +80,7 @@ async def _make(url: str, table: str) -> None:
 
 def _url(given: str) -> str:
     """Raises Invalid."""
+    from tenterhook.config_keys import looked_up
     from tenterhook.setting_kinds import DATABASE
 
-    name = given.removeprefix("env:")
-    if name != given and not os.environ.get(name):
-        raise Invalid(f"--database: the environment variable {name} is not set")
-    return str(DATABASE.parse(os.environ[name] if name != given else given))
+    return str(DATABASE.parse(looked_up(given, os.environ) if given.startswith("env:") else given))

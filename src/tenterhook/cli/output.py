@@ -1,7 +1,7 @@
 """What commands print: for people by default, JSON where a script asks for it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -23,15 +23,18 @@ def emit(document: Any, text: str, as_json: bool) -> None:
     typer.echo(msgspec.json.encode(document).decode() if as_json else text)
 
 
-def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output: as wide as the terminal, or as what reads it instead can take; None is empty."""
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str] = ()) -> None:
+    """A table on standard output: as wide as the terminal, or as what reads it instead can take; None is empty.
+
+    `numbers` are the headings over numbers.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", justify="right" if heading in numbers else "left")
     for row in rows:
         # as Text, because a name may look like markup
         table.add_row(*(Text("" if value is None else printable(str(value))) for value in row))

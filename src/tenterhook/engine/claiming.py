@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, until
+from tenterhook.engine.background import Background
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.endpoints import Endpoints, is_outdated
-from tenterhook.engine.errands import Errands
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.sending import Sending
@@ -37,12 +37,12 @@ class Claiming:
         endpoints: Endpoints,
         settling: Settling,
         sending: Sending,
-        errands: Errands,
+        background: Background,
         clock: Clock,
         policy: Policy,
     ) -> None:
         self._store, self._committer, self._pending, self._endpoints = store, committer, pending, endpoints
-        self._settling, self._sending, self._errands = settling, sending, errands
+        self._settling, self._sending, self._background = settling, sending, background
         self._clock, self._policy = clock, policy
         self._runner: asyncio.Task[None] | None = None
         self.rests = 0
@@ -99,25 +99,39 @@ class Claiming:
         """Take what has come up from the heap: start what only waited for time, and say what to claim."""
         claims: list[Asked] = []
         asked = 0
-        pending, memory = self._pending, self._pending.memory
-        while len(claims) < LANES_PER_ROUND and (endpoint := pending.agenda.pop(now)) is not None:
-            lane = pending.lanes.get(endpoint) or await self._endpoints.load(endpoint)
-            if lane is None:
+        while len(claims) < LANES_PER_ROUND and (endpoint := self._pending.agenda.pop(now)) is not None:
+            try:
+                claim = await self._look_at(endpoint, now, asked)
+            except Exception:
+                # those that have been asked for already must not wait for an answer that nobody reads
+                log.exception("a look at endpoint %s failed; it comes again", endpoint)
+                self._pending.agenda.push(now + SECOND, endpoint)
                 continue
-            self._sending.pump(lane)
-            room = self._room(lane, now)
-            limit = min(room, memory.room - asked)
-            if room > 0 and (limit <= 0 or memory.full):
-                pending.crowded[endpoint] = None
-            elif room > 0:
-                asked += limit
-                claims.append(self._ask(lane, limit, now))
-            if lane.throttle is not None:
-                pending.move_on(lane.throttle)
+            if claim is not None:
+                asked += claim[-1].limit
+                claims.append(claim)
         if not claims:
             # those whose turn it was may have had nothing to claim
-            pending.feed_crowded()
+            self._pending.feed_crowded()
         return claims
+
+    async def _look_at(self, endpoint: str, now: int, asked: int) -> Asked | None:
+        """What to claim for an endpoint, while `asked` deliveries are to be claimed for others."""
+        pending, memory = self._pending, self._pending.memory
+        claim = None
+        lane = pending.lanes.get(endpoint) or await self._endpoints.load(endpoint)
+        if lane is None:
+            return None
+        self._sending.pump(lane)
+        room = self._room(lane, now)
+        limit = min(room, memory.room - asked)
+        if room > 0 and (limit <= 0 or memory.full):
+            pending.crowded[endpoint] = None
+        elif room > 0:
+            claim = self._ask(lane, limit, now)
+        if lane.throttle is not None:
+            pending.move_on(lane.throttle)
+        return claim
 
     def _room(self, lane: Lane, now: int) -> int:
         """How many deliveries a claim should bring now, for what is due in the database."""
@@ -138,9 +152,6 @@ class Claiming:
         return _in_turn(lane, lane.throttle, room, now)
 
     def _ask(self, lane: Lane, limit: int, now: int) -> Asked:
-        lane.claiming = True
-        if lane.throttle is not None:
-            lane.throttle.asked += limit
         claim = Claim(
             lane.endpoint.id,
             limit,
@@ -151,29 +162,44 @@ class Claiming:
             now + PACED_SECONDS * SECOND,
             min(self._pending.due[lane.endpoint.id], lane.floor),
         )
+        lane.claiming = True
+        if lane.throttle is not None:
+            lane.throttle.asked += limit
         return lane, lane.health, lane.throttle, claim
 
     async def _claim(self, claims: list[Asked]) -> None:
         seen = self._pending.rate_changes
         pages = await asyncio.gather(*(self._committer.claim(claim) for *_, claim in claims), return_exceptions=True)
-        for (lane, known, throttle, claim), page in zip(claims, pages, strict=True):
-            lane.claiming = False
+        for asked, page in zip(claims, pages, strict=True):
+            lane, _, throttle, claim = asked
             if throttle is not None:
                 throttle.asked -= claim.limit
-            if isinstance(page, BaseException):
+            try:
+                if isinstance(page, BaseException):
+                    self._pending.agenda.push(self._clock.now() + SECOND, claim.endpoint)
+                else:
+                    seen = await self._learn(asked, page, seen)
+                    self._take(lane, claim, page)
+            except Exception:
+                log.exception("a claim for endpoint %s failed; it comes again", claim.endpoint)
                 self._pending.agenda.push(self._clock.now() + SECOND, claim.endpoint)
-                continue
-            if page.health is not None and lane.health is known:
-                lane.health = page.health
-            if is_outdated(lane, page.claimed):
-                await self._endpoints.load(claim.endpoint)
-            if page.oldest is not None and seen == self._pending.rate_changes:
-                self._endpoints.throttle(lane.endpoint.app, page.app_rate)
-                seen = self._pending.rate_changes
-            self._note_turn(lane, claim, page)
-            self._take(lane, claim, page)
+            finally:
+                self._pending.end_claim(lane)
             if throttle is not None:
                 self._pending.move_on(throttle)
+
+    async def _learn(self, asked: Asked, page: Page, seen: int) -> int:
+        """What a claim tells of its endpoint; it knows the rate of the application if no other change than `seen` came."""
+        lane, known, _, claim = asked
+        if page.health is not None and lane.health is known:
+            lane.health = page.health
+        if is_outdated(lane, page.claimed):
+            await self._endpoints.load(claim.endpoint)
+        if page.oldest is not None and seen == self._pending.rate_changes:
+            self._endpoints.throttle(lane.endpoint.app, page.app_rate)
+            seen = self._pending.rate_changes
+        self._note_turn(lane, claim, page)
+        return seen
 
     def _note_turn(self, lane: Lane, claim: Claim, page: Page) -> None:
         if lane.throttle is not None:
@@ -189,14 +215,15 @@ class Claiming:
             self._pending.due.pop(claim.endpoint, None)
         else:
             self._pending.due[claim.endpoint] = page.next_due
+        self._pending.end_claim(lane)
         for claimed in page.claimed:
             self._pending.memory.hold(claimed.message)
             if is_outdated(lane, [claimed]):
                 self._settling.release_soon(claimed)  # it could not be loaded, or is gone
             elif claimed.expired:
-                self._errands.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
+                self._background.spawn(self._sending.settle(lane, claimed, claim.now, expired_lease()))
             elif claimed.delivery.expires_at <= claim.now:
-                self._errands.spawn(self._sending.lapse(claimed, claim.now))
+                self._background.spawn(self._sending.lapse(claimed, claim.now))
             elif lane.paced_together and not claimed.not_before:
                 self._settling.release_soon(claimed)  # nodes have begun to share a rate: it needs an instant of it
             else:
@@ -208,10 +235,10 @@ class Claiming:
 def _in_turn(lane: Lane, throttle: Throttle, room: int, now: int) -> int:
     """The part of `room` that its application's rate leaves a lane; those that found nothing go first."""
     endpoint = lane.endpoint.id
-    its_turn = now >= throttle.free_at and next(iter(throttle.hungry), endpoint) == endpoint
+    its_turn = now >= throttle.free_at and next(iter(throttle.starved), endpoint) == endpoint
     share = min(room, throttle.room(lane.held)) if its_turn else 0
     if room and not share and not lane.held:
-        throttle.hungry.setdefault(endpoint)
+        throttle.starved.setdefault(endpoint)
     else:
-        throttle.hungry.pop(endpoint, None)
+        throttle.starved.pop(endpoint, None)
     return share

@@ -21,14 +21,14 @@ class Lane:
     """The mutable state of one endpoint inside one worker.
 
     `reserved` counts deliveries that are being committed as leased; they enter `queue` when they are on the disk.
-    `resume` is when to ask again after time alone stopped an attempt. `shared` tells that other nodes send to it too.
-    `floor`: nothing that is pending was due earlier, so claims need not look there. `throttle` is the rate of its application,
-    if that has one.
+    `claiming` tells that a claim is under way, `noted` is the earliest due time that was heard of meanwhile. `resume` is when
+    to ask again after time alone stopped an attempt. `shared` tells that other nodes send to it too. `floor`: nothing that is
+    pending was due earlier, so claims need not look there. `throttle` is the rate of its application, if that has one.
     """
 
     __slots__ = (
-        "cap", "claiming", "endpoint", "floor", "health", "in_flight", "next_at", "policy", "queue", "reserved",
-        "resume", "shared", "throttle", "timeout", "window",
+        "cap", "claiming", "endpoint", "floor", "health", "in_flight", "next_at", "noted", "policy", "queue",
+        "reserved", "resume", "shared", "throttle", "timeout", "window",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, health: Health, policy: Policy, shared: bool = False) -> None:
@@ -39,6 +39,7 @@ class Lane:
         self.reserved = 0
         self.in_flight = 0
         self.claiming = False
+        self.noted: int | None = None
         self.floor = 0
         self.next_at = 0
         self.resume: int | None = None

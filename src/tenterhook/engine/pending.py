@@ -11,6 +11,7 @@ from tenterhook.model import Message
 TURNS_PER_END = 4
 """How many of those that found no room get a turn when something ends."""
 _IDLE_LANES = 10_000
+_IDLE_THROTTLES = 10_000
 
 
 class Pending:
@@ -61,10 +62,20 @@ class Pending:
         """The database has something for the endpoint at `due_at`."""
         if not self.active:
             return
+        lane = self.lanes.get(endpoint)
+        if lane is not None and lane.claiming and (lane.noted is None or due_at < lane.noted):
+            lane.noted = due_at
         known = self.due.get(endpoint)
         if known is None or due_at < known:
             self.due[endpoint] = due_at
             self.schedule(endpoint)
+
+    def end_claim(self, lane: Lane) -> None:
+        """`due` says what a claim has left; what was noted while it ran may have come after it."""
+        lane.claiming = False
+        noted, lane.noted = lane.noted, None
+        if noted is not None:
+            self.note_due(lane.endpoint.id, noted)
 
     def schedule(self, endpoint: str) -> None:
         """Look at the endpoint again when its next claim can act: not while it is full, not before its breaker allows."""
@@ -85,7 +96,7 @@ class Pending:
 
     def move_on(self, throttle: Throttle) -> None:
         """Something has changed for the endpoints of a throttled application: whose turn is next?"""
-        for turn in (throttle.next_turn(), throttle.next_meal()):
+        for turn in (throttle.next_turn(), throttle.next_claim()):
             if turn is not None:
                 self.agenda.push(*turn)
 
@@ -111,8 +122,12 @@ class Pending:
             self.agenda.push(self._clock.now(), endpoint)
 
     def forget_idle(self) -> None:
-        """Keep the number of known endpoints bounded."""
+        """Keep the number of known endpoints and rates bounded. What is needed again is loaded with its endpoint."""
         if len(self.lanes) > _IDLE_LANES:
             for endpoint in [key for key, lane in self.lanes.items() if lane.idle and key not in self.due]:
                 self.lanes[endpoint].join(None)
                 self.remove(endpoint)
+        if len(self.throttles) > _IDLE_THROTTLES:
+            now = self._clock.now()
+            for app in [key for key, one in self.throttles.items() if key not in self.apps and one.is_idle(now)]:
+                del self.throttles[app]

@@ -9,9 +9,9 @@ import logging
 
 from tenterhook.clock import Clock
 from tenterhook.engine import limits
+from tenterhook.engine.background import Background
 from tenterhook.engine.breaker import is_open
 from tenterhook.engine.endpoints import Endpoints, is_outdated
-from tenterhook.engine.errands import Errands
 from tenterhook.engine.lane import LEASE_MARGIN, Lane
 from tenterhook.engine.pending import TURNS_PER_END, Pending
 from tenterhook.engine.settle import expired_payload
@@ -31,12 +31,12 @@ class Sending:
         pending: Pending,
         endpoints: Endpoints,
         settling: Settling,
-        errands: Errands,
+        background: Background,
         senders: Senders,
         clock: Clock,
         policy: Policy,
     ) -> None:
-        self._pending, self._endpoints, self._settling, self._errands = pending, endpoints, settling, errands
+        self._pending, self._endpoints, self._settling, self._background = pending, endpoints, settling, background
         self._senders, self._clock, self._policy = senders, clock, policy
         self._starved: dict[str, None] = {}  # have work in memory and no slot
         self._active: set[str] = set()
@@ -75,7 +75,7 @@ class Sending:
             lane.in_flight += 1
             self.in_flight += 1
             self._active.add(lane.endpoint.id)
-            self._errands.spawn(self._attempt(lane, claimed, now, lane.timeout))
+            self._background.spawn(self._attempt(lane, claimed, now, lane.timeout))
 
     def _hold_up(self, lane: Lane, now: int) -> None:
         if lane.endpoint.disabled or is_open(lane.health, now):

@@ -12,8 +12,8 @@ from random import Random
 from typing import TypeVar
 
 from tenterhook.clock import MILLISECOND, SECOND, Clock, until
+from tenterhook.engine.background import Background
 from tenterhook.engine.committer import Committer, Unstorable
-from tenterhook.engine.errands import Errands
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.lifecycle import step
 from tenterhook.engine.pending import Pending
@@ -22,7 +22,7 @@ from tenterhook.errors import StoreUnavailable
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Attempt, Delivery, Outcome, Policy, Signal, State
 from tenterhook.observe import Instrument
-from tenterhook.operational import Planned, Silence
+from tenterhook.operational import Notifier, Planned
 from tenterhook.store.base import Lapsing
 from tenterhook.store.work import Claimed, Settlement
 from tenterhook.store.work import Settled as Written
@@ -42,16 +42,16 @@ class Settling:
     def __init__(
         self,
         pending: Pending,
-        errands: Errands,
+        background: Background,
         committer: Committer,
         clock: Clock,
         ids: IdMaker,
         rng: Random,
         instrument: Instrument,
         policy: Policy,
-        notices: Silence,
+        notices: Notifier,
     ) -> None:
-        self._pending, self._errands, self._committer = pending, errands, committer
+        self._pending, self._background, self._committer = pending, background, committer
         self._clock, self._ids, self._rng = clock, ids, rng
         self._instrument, self._policy, self._notices = instrument, policy, notices
 
@@ -131,7 +131,7 @@ class Settling:
 
     def release_soon(self, claimed: Claimed) -> None:
         """Hand a delivery back untried, without waiting for that."""
-        self._errands.spawn(self.release(claimed))
+        self._background.spawn(self.release(claimed))
 
     def release_queue(self, lane: Lane) -> None:
         """Hand back all that waits in a lane."""

@@ -18,7 +18,7 @@ from tenterhook.errors import StoreUnavailable, TenterhookError
 from tenterhook.ids import PREFIXES, IdMaker
 from tenterhook.model import Task, TaskKind, TaskState
 from tenterhook.observe import Instrument
-from tenterhook.operational import SILENCE, Silence
+from tenterhook.operational import NO_NOTICES, Notifier
 from tenterhook.store.base import Store
 from tenterhook.store.work import Remember
 
@@ -44,7 +44,7 @@ class TaskRunner:
         rng: Random,
         instrument: Instrument,
         due: Callable[[str, int], None],
-        notices: Silence = SILENCE,
+        notices: Notifier = NO_NOTICES,
         poll: int = _POLL,
     ) -> None:
         self._store, self._clock, self._ids, self._rng = store, clock, ids, rng
@@ -107,28 +107,31 @@ class TaskRunner:
         if task.tries > MOST_TRIES:
             await self._end(task, lease, _DEADLY)
             return True
-        try:
-            await self._advance(task, lease)
-        except StoreUnavailable:
-            raise
-        except TenterhookError as error:
-            await self._end(task, lease, error.detail)
-        except Exception:
-            log.exception("task %s (%s) failed", task.id, task.kind)
-            await self._end(task, lease, _DEFECT)
+        await self._work(task, lease)
         return True
 
-    async def _advance(self, task: Task, lease: int) -> None:
+    async def _work(self, task: Task, lease: int) -> None:
         for page in range(1, PAGES_PER_TURN + 1):
             now = self._clock.now()
             leased_until = now if page == PAGES_PER_TURN else now + LEASE
-            advanced = await self._store.advance_task(task.id, lease, now, leased_until)
+            try:
+                advanced = await self._store.advance_task(task.id, lease, now, leased_until)
+            except StoreUnavailable:
+                raise
+            except TenterhookError as error:
+                await self._end(task, lease, error.detail)
+                return
+            except Exception:
+                log.exception("task %s (%s) failed", task.id, task.kind)
+                await self._end(task, lease, _DEFECT)
+                return
             if advanced is None:
                 return
+            task = advanced.task
             for endpoint in advanced.due:
                 self._due(endpoint, now)
             if advanced.done:
-                await self._end(advanced.task, lease, None)
+                await self._end(task, lease, None)
                 return
             if self._stopping:
                 return

@@ -17,11 +17,11 @@ class Throttle:
     """`held` and `asked`: deliveries that are in memory and not in flight, or are being brought there.
 
     `starting`: endpoints whose next attempt waits for the rate alone. `wanting`: those that the rate keeps from what is due in
-    the database; `hungry`: those of them that found no room and hold nothing. Before `free_at` claims find nothing: other
+    the database; `starved`: those of them that found no room and hold nothing. Before `free_at` claims find nothing: other
     nodes have taken what there is.
     """
 
-    __slots__ = ("asked", "free_at", "held", "hungry", "next_at", "rate", "starting", "wanting")
+    __slots__ = ("asked", "free_at", "held", "next_at", "rate", "starting", "starved", "wanting")
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -29,7 +29,7 @@ class Throttle:
         self.held = self.asked = 0
         self.free_at = 0
         self.starting: dict[str, None] = {}
-        self.hungry: OrderedDict[str, None] = OrderedDict()
+        self.starved: OrderedDict[str, None] = OrderedDict()
         self.wanting: set[str] = set()
 
     def change(self, rate: int) -> None:
@@ -54,9 +54,13 @@ class Throttle:
         room = min(share - held, (free - held + 1) // 2)
         return room if room >= max(1, held) else 0
 
+    def is_idle(self, now: int) -> bool:
+        """Whether a new one would be as good: it holds nothing, and keeps nobody waiting."""
+        return not (self.held or self.asked) and max(self.next_at, self.free_at) <= now
+
     def admits(self, held: int) -> bool:
         """Whether a fresh delivery may go to memory: not past those that wait for room."""
-        return not self.hungry and not self.full and held < self.rate
+        return not self.starved and not self.full and held < self.rate
 
     def take_turn(self, endpoint: str, now: int) -> int | None:
         """Start an attempt: None if it may start at once, else the instant at which to ask again at the latest."""
@@ -71,8 +75,8 @@ class Throttle:
 
     def first_in_line(self, endpoint: str) -> None:
         """It was its turn to claim, and nothing was left."""
-        self.hungry[endpoint] = None
-        self.hungry.move_to_end(endpoint, last=False)
+        self.starved[endpoint] = None
+        self.starved.move_to_end(endpoint, last=False)
 
     def leave(self, endpoint: str) -> None:
         """It has nothing to start, or something else keeps it from that."""
@@ -81,7 +85,7 @@ class Throttle:
     def forget(self, endpoint: str) -> None:
         """It is not known any more, or belongs to no throttled application."""
         self.leave(endpoint)
-        self.hungry.pop(endpoint, None)
+        self.starved.pop(endpoint, None)
         self.wanting.discard(endpoint)
 
     def next_turn(self) -> tuple[int, str] | None:
@@ -90,9 +94,9 @@ class Throttle:
             return limits.soonest(self.next_at), endpoint
         return None
 
-    def next_meal(self) -> tuple[int, str] | None:
+    def next_claim(self) -> tuple[int, str] | None:
         """Who may claim next, and from when on; None while there is no room."""
         if not self.full:
-            for endpoint in self.hungry:
+            for endpoint in self.starved:
                 return self.free_at, endpoint
         return None

@@ -8,7 +8,7 @@ from tenterhook.engine.worker import Worker
 from tenterhook.errors import StoreUnavailable
 from tenterhook.model import Signal
 from tenterhook.observe import Instrument
-from tenterhook.operational import SILENCE, Silence
+from tenterhook.operational import NO_NOTICES, Notifier
 from tenterhook.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Upkeep:
         instrument: Instrument,
         rejections_kept: int = 1_000,
         interval: int = INTERVAL,
-        notices: Silence = SILENCE,
+        notices: Notifier = NO_NOTICES,
     ) -> None:
         self._store, self._worker, self._clock, self._instrument = store, worker, clock, instrument
         self._rejections_kept, self._interval, self._notices = rejections_kept, interval, notices

@@ -9,18 +9,19 @@ from random import Random
 
 from tenterhook.clock import Clock
 from tenterhook.engine.agenda import Memory
+from tenterhook.engine.background import Background
 from tenterhook.engine.claiming import Claiming
 from tenterhook.engine.committer import Committer
 from tenterhook.engine.endpoints import Endpoints
-from tenterhook.engine.errands import Errands
 from tenterhook.engine.lane import Lane
 from tenterhook.engine.pending import Pending
 from tenterhook.engine.sending import Sending
 from tenterhook.engine.settling import Settling
+from tenterhook.engine.throttle import Throttle
 from tenterhook.ids import IdMaker
 from tenterhook.model import Delivery, Endpoint, Health, Message, Policy, State
 from tenterhook.observe import Instrument
-from tenterhook.operational import SILENCE, Silence
+from tenterhook.operational import NO_NOTICES, Notifier
 from tenterhook.senders.base import Senders
 from tenterhook.store.base import Store
 from tenterhook.store.work import Claimed
@@ -46,17 +47,19 @@ class Worker:
         memory_deliveries: int = 10_000,
         memory_bytes: int = 64 * 1024 * 1024,
         disabled: Callable[[Endpoint], None] = lambda _: None,
-        notices: Silence = SILENCE,
+        notices: Notifier = NO_NOTICES,
         send: bool = True,
     ) -> None:
         memory = Memory(memory_deliveries, memory_bytes)
         self._pending = pending = Pending(clock, memory, rng.getrandbits(62), send)
         self._policy, self._send, self._memory = policy, send, memory
-        self._errands = errands = Errands()
-        self._settling = settling = Settling(pending, errands, committer, clock, ids, rng, instrument, policy, notices)
+        self._background = background = Background()
+        self._settling = settling = Settling(
+            pending, background, committer, clock, ids, rng, instrument, policy, notices
+        )
         self._endpoints = endpoints = Endpoints(store, pending, settling, clock, policy, disabled)
-        self._sending = sending = Sending(pending, endpoints, settling, errands, senders, clock, policy)
-        self._claiming = Claiming(store, committer, pending, endpoints, settling, sending, errands, clock, policy)
+        self._sending = sending = Sending(pending, endpoints, settling, background, senders, clock, policy)
+        self._claiming = Claiming(store, committer, pending, endpoints, settling, sending, background, clock, policy)
 
     # life
 
@@ -75,7 +78,7 @@ class Worker:
         await self._claiming.stop()
         for lane in self._pending.lanes.values():
             self._settling.release_queue(lane)
-        await self._errands.finish(timeout)
+        await self._background.finish(timeout)
 
     @property
     def alive(self) -> bool:
@@ -96,6 +99,11 @@ class Worker:
     def lanes(self) -> Mapping[str, Lane]:
         """What it knows of endpoints, by their ids."""
         return self._pending.lanes
+
+    @property
+    def throttles(self) -> Mapping[str, Throttle]:
+        """The rates of applications that it knows, by their ids."""
+        return self._pending.throttles
 
     def next_wakeup(self) -> int | None:
         """The next instant at which something can be done without an outside event (µs UTC)."""
@@ -149,7 +157,7 @@ class Worker:
         self._pending.probe_now(endpoint)
 
     def forget_idle(self) -> None:
-        """Keep the number of known endpoints bounded."""
+        """Keep the number of known endpoints and rates bounded."""
         self._pending.forget_idle()
 
     # planning

@@ -12,10 +12,11 @@ from tenterhook.errors import Conflict, IdempotencyInProgress, OutdatedPlan
 from tenterhook.model import Attempt, Delivery, Health, State
 from tenterhook.store import rows
 from tenterhook.store.lines import line_up, promote, promoted_by
+from tenterhook.store.notices import in_time
 from tenterhook.store.rows import Row
-from tenterhook.store.sql import listed
+from tenterhook.store.sql import listed, tuples
 from tenterhook.store.sqlite_answers import Answers
-from tenterhook.store.sqlite_run import chunks, insert, run, tuples
+from tenterhook.store.sqlite_run import chunks, insert, run
 from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
 
 Accepts = list[tuple[int, Accept]]
@@ -86,6 +87,7 @@ def _settle(
     attempts = [s.attempt for _, s in items if s.attempt is not None]
     new = {a.id for a in attempts if not _is_stored(db, a)} if careful else set()
     insert(db, "attempt", rows.ATTEMPT, [rows.attempt_row(a) for a in attempts], "(message, id) DO NOTHING")
+    _keep_expunged(db, [(a.message, a.id) for a in attempts if a.outcome.request_body is not None])
     lost = _release_leases(db, [s for _, s in items], careful)
     repeated = {id(s) for _, s in items if id(s) in lost and _is_written(db, s, new)}
     kept = [s for _, s in items if id(s) not in lost]
@@ -101,6 +103,17 @@ def _settle(
         promoted = run(db, promoted_by(s) if id(s) in repeated else promote(s)) if ended else None
         done[n] = Settled(True, promoted, None if s.health is None else health.get(s.delivery.endpoint))
     return {n for n, s in items if id(s) in repeated}
+
+
+def _keep_expunged(db: sqlite3.Connection, attempts: list[Row]) -> None:
+    """What a message held does not come back with an attempt that was under way when it was expunged."""
+    for chunk in chunks(attempts):
+        db.execute(
+            f"UPDATE attempt SET request_body = NULL FROM (VALUES {tuples(2, len(chunk))}) AS v"
+            " WHERE attempt.message = v.column1 AND attempt.id = v.column2 AND NOT EXISTS"
+            " (SELECT 1 FROM message AS m WHERE m.app = attempt.app AND m.id = attempt.message AND m.payload IS NOT NULL)",
+            [value for key in chunk for value in key],
+        )
 
 
 def _is_stored(db: sqlite3.Connection, a: Attempt) -> bool:
@@ -166,6 +179,7 @@ def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict
         return
     fresh = _without_remembered(_without_outdated(db, items, done), answers, done)
     fresh = _without_duplicates(db, _without_taken_ids(db, fresh, done), done)
+    fresh = _in_order(db, fresh)
     lined_up = _line_up(db, fresh)
     messages = [a.message for _, a in fresh if a.message is not None]
     received = [a.received for _, a in fresh if a.received is not None]
@@ -182,22 +196,17 @@ def _accept(db: sqlite3.Connection, items: Accepts, answers: Answers, done: dict
 
 def _without_outdated(db: sqlite3.Connection, items: Accepts, done: dict[int, Done]) -> Accepts:
     """A plan holds for the application as it was planned for."""
-    apps = list({_app_of(a) for _, a in items if a.revision is not None})
+    apps = list({a.app for _, a in items if a.revision is not None})
     if not apps:
         return items
     now = dict(db.execute(f"SELECT id, revision FROM application WHERE id IN ({listed(len(apps))})", apps))
     fresh = []
     for n, a in items:
-        if a.revision is None or now.get(_app_of(a)) == a.revision:
+        if a.revision is None or now.get(a.app) == a.revision:
             fresh.append((n, a))
         else:
             done[n] = OutdatedPlan()
     return fresh
-
-
-def _app_of(a: Accept) -> str:
-    subject = a.message or a.received
-    return "" if subject is None else subject.app
 
 
 def _without_remembered(items: Accepts, answers: Answers, done: dict[int, Done]) -> Accepts:
@@ -230,7 +239,9 @@ def _without_taken_ids(db: sqlite3.Connection, items: Accepts, done: dict[int, D
         return items
     taken = set(
         db.execute(
-            f"SELECT app, event_id FROM event_id WHERE (app, event_id) IN (VALUES {tuples(2, len(wanted))})",
+            # SQLite reads the whole table for `(app, event_id) IN (VALUES …)`
+            f"SELECT e.app, e.event_id FROM (VALUES {tuples(2, len(wanted))}) AS v"
+            " JOIN event_id AS e ON e.app = v.column1 AND e.event_id = v.column2",
             [value for pair in wanted for value in pair],
         )
     )
@@ -253,7 +264,10 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
     ]
     if not keyed:
         return items
-    text = f"SELECT {rows.RECEIVED_KEY} FROM received_key WHERE (source, dedup_key) IN (VALUES {tuples(2, len(keyed))})"
+    text = (
+        f"SELECT {rows.of('k', rows.RECEIVED_KEY)} FROM (VALUES {tuples(2, len(keyed))}) AS v"
+        " JOIN received_key AS k ON k.source = v.column1 AND k.dedup_key = v.column2"
+    )
     known = {(row[0], row[1]): row[2] for row in db.execute(text, [value for pair in keyed for value in pair])}
     fresh = []
     for n, a in items:
@@ -270,6 +284,15 @@ def _without_duplicates(db: sqlite3.Connection, items: Accepts, done: dict[int, 
             known[source, key] = message
             fresh.append((n, a))
     return fresh
+
+
+def _in_order(db: sqlite3.Connection, items: Accepts) -> Accepts:
+    """What a settlement is told with may come behind messages that were made later: then it gets an id behind theirs."""
+    told = {n: a for n, a in items if a.given is not None and a.message is not None}
+    if not told:
+        return items
+    renamed = run(db, in_time(list(told.values())))
+    return sorted([*((n, a) for n, a in items if n not in told), *zip(told, renamed, strict=True)])
 
 
 def _line_up(db: sqlite3.Connection, items: Accepts) -> dict[int, tuple[Delivery, ...]]:

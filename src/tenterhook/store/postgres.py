@@ -18,7 +18,7 @@ from tenterhook.errors import ConfigurationError, OutcomeUnknown, StoreUnavailab
 from tenterhook.store import postgres_nodes, postgres_partitions, postgres_schema
 from tenterhook.store.base import Hint, Store, Swept
 from tenterhook.store.copying.verbs import refuse_unfinished
-from tenterhook.store.postgres_commit import CLOCK, UNCOMMITTED, Batch, clock_of
+from tenterhook.store.postgres_commit import CLOCK, UNCOMMITTED, Batch, clock_of, with_later_ids
 from tenterhook.store.postgres_run import CHANNEL, Connection, Pool, Session, is_unavailable, run, words, worth_retrying
 from tenterhook.store.queries import Counts
 from tenterhook.store.sql import Verb, select
@@ -166,6 +166,12 @@ class PostgresStore(SharedVerbs):
                 # an earlier commit of some of it is found to be kept, or was when this one met it
                 if tries == _TRIES:
                     raise
+                batch = Batch(work, self._tell, again=True)
+            except asyncpg.RaiseError:
+                # what tells of a settlement was planned so long ago that a reader may have passed its id
+                if tries == _TRIES:
+                    raise
+                work = with_later_ids(work, self.clock.now())
                 batch = Batch(work, self._tell, again=True)
             except _Cut as cut:
                 doubt = True

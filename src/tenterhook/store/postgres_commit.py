@@ -11,18 +11,33 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
+from msgspec.structs import replace
+
 from tenterhook import ids
 from tenterhook.clock import SECOND
 from tenterhook.engine.breaker import HEALTHY
 from tenterhook.errors import Conflict, IdempotencyInProgress, Late, OutdatedPlan
 from tenterhook.model import Health, Message, State
 from tenterhook.store import rows
+from tenterhook.store.notices import renewed
 from tenterhook.store.sql import Row
-from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
+from tenterhook.store.work import (
+    WRITTEN_WITHIN,
+    Accept,
+    Accepted,
+    Claim,
+    Claimed,
+    Done,
+    Page,
+    Remembered,
+    Settled,
+    Settlement,
+    Work,
+)
 
 _TEXT = files("tenterhook.store").joinpath("postgres_commit.sql").read_text("utf-8")
 _VERSION = blake2b(_TEXT.encode(), digest_size=6).hexdigest()
-_CALLS = {"lock": 1, "settle": 7, "accept": 14, "claim": 2, "clock": 1}
+_CALLS = {"lock": 1, "settle": 8, "accept": 14, "claim": 2, "clock": 1}
 """The functions in the order of the statement, with how many arguments each has."""
 
 DEFINITIONS = re.sub(r"\{(\w+)\}", rf"\1_{_VERSION}", _TEXT)
@@ -76,7 +91,7 @@ class Batch:
         plans: dict[tuple[str, int], list[int]] = {}
         for n, a in accepts:
             if a.revision is not None:
-                plans.setdefault((_app_of(a), a.revision), []).append(n)
+                plans.setdefault((a.app, a.revision), []).append(n)
         remember = [a.remember for _, a in accepts if a.remember is not None]
         messages = [(n, a.message) for n, a in accepts if a.message is not None]
         received = [(n, a.received) for n, a in accepts if a.received is not None]
@@ -137,6 +152,16 @@ class Batch:
         return done
 
 
+def with_later_ids(work: Sequence[Work], now: int) -> list[Work]:
+    """The same, where what a settlement is told with has an id of `now`."""
+    told = [w for w in work if isinstance(w, Accept) and w.given is not None]
+    fresh = iter(renewed(told, ids.IdMaker().new(ids.PREFIXES["message"], now)))
+    return [
+        replace(next(fresh), deadline=now + WRITTEN_WITHIN) if isinstance(w, Accept) and w.given is not None else w
+        for w in work
+    ]
+
+
 def clock_of(found: Sequence[Row]) -> int:
     """The database's time (µs UTC) when it did the batch."""
     return int(found[-1][3])
@@ -166,11 +191,6 @@ def _ends_line(s: Settlement) -> bool:
     return s.delivery.order_key is not None and s.delivery.due_at is None
 
 
-def _app_of(a: Accept) -> str:
-    subject = a.message or a.received
-    return "" if subject is None else subject.app
-
-
 # settlements
 
 
@@ -188,6 +208,7 @@ def _settle_values(items: list[tuple[int, Settlement]], again: bool) -> list[Any
             for n, s in items
             if _ends_line(s)
         ],
+        sorted({a.message for _, s in items if (a := s.attempt) is not None and a.outcome.request_body is not None}),
         sorted({s.delivery.endpoint for _, s in items if s.attempt is None and s.delivery.state is State.DUE}),
     ]
 

@@ -95,6 +95,8 @@ END $$;
 CREATE FUNCTION {settle}(
     again boolean, settlements {settlement}[], tries {attempt}[], beats {beat}[], disablings {disabling}[],
     endings {ending}[],
+    -- messages of which something else than the payload was sent, in ascending order
+    rewritten text[],
     -- endpoints of what is handed back untried: another node may have room for it
     handed_back text[]
 ) RETURNS SETOF answer LANGUAGE plpgsql AS $$
@@ -103,6 +105,9 @@ DECLARE
     kept int[];
     repeated int[] := '{}';  -- an earlier commit of these was kept: they are answered alike, and have no effect again
     healed text[];
+    first text COLLATE "C";
+    last text COLLATE "C";
+    intact text[];  -- messages that still have a payload
     number int;
     line record;
     successor record;
@@ -112,6 +117,24 @@ BEGIN
     IF again THEN
         SELECT coalesce(array_agg(v), '{}') INTO tries FROM unnest(tries) AS v
         WHERE NOT EXISTS (SELECT FROM attempt AS t WHERE t.message = v.message AND t.id = v.id);
+    END IF;
+    IF cardinality(rewritten) > 0 THEN
+        first := rewritten[1];
+        last := rewritten[cardinality(rewritten)];
+        -- what a message held does not come back with an attempt that was under way when it was expunged. Whoever expunges
+        -- begins with the message: either this waits for that, or that waits for this and then finds the attempt
+        SELECT coalesce(array_agg(l.id), '{}') INTO intact FROM (
+            SELECT m.id FROM message AS m
+            WHERE (m.app, m.id) IN (SELECT v.app, v.message FROM unnest(tries) AS v WHERE v.request_body IS NOT NULL)
+                AND m.id >= first AND m.id <= last AND m.payload IS NOT NULL
+            ORDER BY m.id FOR SHARE
+        ) AS l;
+        FOR number IN
+            SELECT v.ordinality FROM unnest(tries) WITH ORDINALITY AS v
+            WHERE v.request_body IS NOT NULL AND v.message <> ALL (intact)
+        LOOP
+            tries[number].request_body := NULL;
+        END LOOP;
     END IF;
     INSERT INTO attempt (id, app, message, endpoint, number, trigger, started_at, result, reason, status, detail, retry_after,
         url, request_head, request_body, response_head, response_body, response_cut, total, dns, connect, tls, first_byte)
@@ -261,6 +284,9 @@ BEGIN
         SELECT 'late', v.n FROM unnest(deadlines) AS v WHERE v.at < present
     LOOP
         CONTINUE WHEN hit.n = ANY (there);
+        IF hit.kind = 'late' AND EXISTS (SELECT FROM unnest(companions) AS v WHERE v.n = hit.n) THEN
+            RAISE EXCEPTION 'late';  -- nothing is written of what it tells of either: the caller comes with another id
+        END IF;
         refused := refused || hit.n;
         a.kind := hit.kind;
         a.n := hit.n;

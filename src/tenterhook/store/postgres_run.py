@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from tenterhook.store.postgres_commit import line_key
-from tenterhook.store.sql import Insert, LockLines, Read, Row, Statement, Taken, Tell, Verb, Write
+from tenterhook import ids
+from tenterhook.clock import SECOND
+from tenterhook.store.postgres_commit import UNCOMMITTED, line_key
+from tenterhook.store.sql import Appear, Insert, LockLines, Read, Row, Statement, Taken, Tell, Verb, Write, tuples
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ else:  # asyncpg's classes are generic for the type checker only
 
 CHANNEL = "tenterhook"
 _MOST_VALUES = 30_000
+_HOLD = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM pg_advisory_xact_lock_shared($1, $2)"
 _RETRIED = ("40001", "40P01", "23514")
 """Serialization failure, deadlock, a row that was on its way to `…_rest` when its day was made: nothing happened, and the
 same may well succeed now."""
@@ -82,8 +85,19 @@ async def _answer(connection: Connection, wanted: Statement) -> Any:
         case LockLines(lines):
             keys = sorted({line_key(endpoint, order_key) for endpoint, order_key in lines})
             return await connection.execute("SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key", keys)
+        case Appear(_, message, deadline):
+            return await _appear(connection, ids.instant_of(message), deadline)
         case Tell(topic, about):
             return await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{topic} {about}")
+
+
+async def _appear(connection: Connection, made_at: int, deadline: int) -> str | None:
+    """By the rule of `accept` in `postgres_commit.sql`."""
+    now = await connection.fetchval(_HOLD, UNCOMMITTED, made_at // SECOND - ids.EPOCH)
+    if now <= deadline:
+        return None
+    await connection.fetchval(_HOLD, UNCOMMITTED, now // SECOND - ids.EPOCH)
+    return ids.IdMaker().new(ids.PREFIXES["message"], now)
 
 
 async def insert(connection: Connection, wanted: Insert) -> int:
@@ -100,8 +114,7 @@ async def insert(connection: Connection, wanted: Insert) -> int:
 
 @cache
 def _insert_statement(table: str, columns: str, conflict: str, width: int, count: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    text = f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * count)}"
+    text = f"INSERT INTO {table} ({columns}) VALUES {tuples(width, count)}"
     return numbered(f"{text} ON CONFLICT {conflict}" if conflict else text)
 
 

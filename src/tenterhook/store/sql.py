@@ -48,7 +48,19 @@ class Tell(NamedTuple):
     about: str
 
 
-Statement = Read | Write | Insert | LockLines | Tell
+class Appear(NamedTuple):
+    """A message is about to be written whose id, `message`, was made some time ago, and others of `app` with higher ones.
+
+    Until the transaction ends, readers who follow the ids keep clear of it. Answered with None, unless some may have passed it
+    already: then with an id that theirs must come behind. That is so after `deadline` (µs UTC) where writers run side by side.
+    """
+
+    app: str
+    message: str
+    deadline: int
+
+
+Statement = Read | Write | Insert | LockLines | Tell | Appear
 Verb = Generator[Statement, Any, T]
 
 
@@ -85,6 +97,7 @@ def listed(count: int) -> str:
     return ", ".join("?" * count) or "NULL"
 
 
-def pairs(count: int) -> str:
+def tuples(width: int, count: int) -> str:
     """`(?, ?), (?, ?)` for VALUES."""
-    return ", ".join(["(?, ?)"] * count)
+    one = f"({', '.join('?' * width)})"
+    return ", ".join([one] * count)

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from tenterhook.store.sql import Insert, Read, Row, Statement, Taken, Verb, Write
+from tenterhook.store.sql import Appear, Insert, Read, Row, Statement, Taken, Verb, Write, tuples
 
 _SIZES = (1024, 512, 256, 128, 112, 96, 80, 64, 56, 48, 40, *range(32, 0, -1))
 _LONGEST_LIST = 128
+NEWEST = "SELECT max(id) FROM message WHERE app = ?"
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -41,6 +42,9 @@ def _answer(db: sqlite3.Connection, wanted: Statement) -> Any:
             return db.execute(text, values).rowcount
         case Insert(table, columns, rows, conflict):
             return insert(db, table, columns, rows, conflict)
+        case Appear(app, message):
+            newest = db.execute(NEWEST, (app,)).fetchone()[0]
+            return newest if newest is not None and newest > message else None
         case _:
             return None  # one process writes: there is nobody to lock out, and nobody to tell
 
@@ -74,9 +78,3 @@ def padded(values: Sequence[V]) -> Iterator[Sequence[V]]:
 def _insert_statement(table: str, columns: str, conflict: str, count: int) -> str:
     text = f"INSERT INTO {table} ({columns}) VALUES {tuples(columns.count(',') + 1, count)}"
     return f"{text} ON CONFLICT {conflict}" if conflict else text
-
-
-def tuples(width: int, count: int) -> str:
-    """`(?, ?), (?, ?)` …"""
-    one = f"({', '.join('?' * width)})"
-    return ", ".join([one] * count)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tenterhook.clock import DAY
 from tenterhook.model import Task, TaskKind, TaskState
-from tenterhook.store import erasure, replays, rows, statistics
+from tenterhook.store import erasure, replays, rows, usage
 from tenterhook.store.base import Advanced, TaskPage
 from tenterhook.store.lists import page
 from tenterhook.store.notices import announce
@@ -29,8 +29,8 @@ KINDS: dict[str, Callable[[Task, int], Verb[TaskPage]]] = {
     TaskKind.REPLAY_MISSING: replays.replay,
     TaskKind.BULK_REPLAY: replays.replay,
     TaskKind.PURGE: erasure.purge,
-    TaskKind.APP_STATS: statistics.count_messages,
-    TaskKind.EVENT_TYPES: statistics.collect_event_types,
+    TaskKind.APP_STATS: usage.count_messages,
+    TaskKind.EVENT_TYPES: usage.collect_event_types,
 }
 """What each kind does in one page, at an instant."""
 

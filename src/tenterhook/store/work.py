@@ -49,6 +49,12 @@ class Accept(Struct, frozen=True):
     given: int | None = None
     deadline: int | None = None
 
+    @property
+    def app(self) -> str:
+        """Of which application it is; that of nothing has no name."""
+        subject = self.message or self.received
+        return "" if subject is None else subject.app
+
 
 class Accepted(Struct, frozen=True):
     """What became of an Accept. `message` is the stored message's id, or that of the one it repeats.

@@ -1,5 +1,7 @@
 """The program of a child process: takes jobs from a socket, runs each in a JavaScript engine of its own, and reports.
 
+The first thing that it says is whether the kernel guards it.
+
 An engine has no files, network, timers or modules, and lives for one job, so that nothing is left for the next. It stops
 itself at limits of time, memory and depth. Loops inside of it that cannot be stopped end with the process: the kernel
 sends SIGPROF when the processor time of a job is used up.
@@ -16,7 +18,7 @@ import quickjs
 
 from tenterhook.transformations.confinement import confine
 from tenterhook.transformations.frames import Frames
-from tenterhook.transformations.jobs import BESIDE_PAYLOAD, Job, Report
+from tenterhook.transformations.jobs import BESIDE_PAYLOAD, GUARDED, UNGUARDED, Job, Report
 
 CPU_SECONDS = 0.5
 """How long one run may compute before the engine stops it, and says where."""
@@ -142,7 +144,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # meant for the server, which lets runs that have begun come to their end
         signal.signal(number, signal.SIG_IGN)
-    confine()
+    frames.write(GUARDED if confine() else UNGUARDED)
     while True:
         try:
             frame = frames.read()

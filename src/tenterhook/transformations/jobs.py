@@ -8,6 +8,10 @@ BESIDE_PAYLOAD = 1 << 20
 """How many bytes a report may have in all beside the payload: the largest headers fit in a quarter of it."""
 
 
+GUARDED, UNGUARDED = b"guarded", b"unguarded"
+"""What a child says first: whether the kernel refuses it what no job needs."""
+
+
 class Job(Struct, frozen=True, array_like=True):
     """What a child is asked: to run `code` on a webhook, or only to look at it if there is none. `most` bytes may come back."""
 

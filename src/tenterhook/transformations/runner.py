@@ -21,7 +21,7 @@ from tenterhook.clock import SECOND
 from tenterhook.model import Transformation
 from tenterhook.transformations.contract import Changed, Failed, Webhook, failure, job, result
 from tenterhook.transformations.frames import Frames
-from tenterhook.transformations.jobs import BESIDE_PAYLOAD, Job, Report
+from tenterhook.transformations.jobs import BESIDE_PAYLOAD, GUARDED, UNGUARDED, Job, Report
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -31,6 +31,10 @@ PATIENCE = 5 * SECOND
 """How long (µs) a child may take over a job, starting included, on a machine where it gets little processor time."""
 MOST_JOBS = 1_000
 """After so many a child is replaced: nothing that an engine may leave behind adds up."""
+_UNGUARDED = (
+    "the kernel does not guard the processes that run transformations (seccomp is not to be had here): should the JavaScript"
+    " engine have a hole, code in it can do what this user can, within limits on memory and files"
+)
 _COMMAND = (sys.executable, "-I", "-m", "tenterhook.transformations.child")
 
 
@@ -45,12 +49,15 @@ class _Child:
                 _COMMAND, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/"
             )
         self.jobs = 0
+        self.guarded = True
 
     def ask(self, work: Job, patience: int) -> Report:
         """Raises OSError (TimeoutError too), EOFError, ValueError, MsgspecError."""
         self.jobs += 1
         frames = Frames(self._socket, patience / SECOND)
         frames.write(msgspec.msgpack.encode(work))
+        if self.jobs == 1:
+            self.guarded = frames.read(len(UNGUARDED)) == GUARDED
         return msgspec.msgpack.decode(frames.read(work.most + BESIDE_PAYLOAD), type=Report)
 
     def end(self) -> int:
@@ -67,6 +74,7 @@ class Runner:
         self._most = most
         self._threads = ThreadPoolExecutor(children or os.cpu_count() or 1, thread_name_prefix="transformations")
         self._idle: deque[_Child] = deque()
+        self._warned = False
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
@@ -120,6 +128,9 @@ class Runner:
             report = child.ask(work, PATIENCE)
         except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
             raise _ended(child.end(), error) from None
+        if not (child.guarded or self._warned):
+            self._warned = True  # it is the same for all children
+            log.warning(_UNGUARDED)
         if child.jobs < MOST_JOBS:
             self._idle.append(child)
         else:

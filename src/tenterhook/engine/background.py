@@ -5,7 +5,7 @@ import asyncio
 from tenterhook.clock import SECOND
 
 
-class Errands:
+class Background:
     """Tasks that nobody waits for until the end."""
 
     def __init__(self) -> None:
