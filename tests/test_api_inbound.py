@@ -165,7 +165,7 @@ TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
         TEXT,
     ),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 async def test_whatever_comes_is_answered(
     server: Server, body: bytes, method: str, query: str, headers: dict[str, str]
 ) -> None:

@@ -94,7 +94,7 @@ async def test_walking(server: Server, paths: dict[str, str], kind: str) -> None
 
 
 @given(limit=st.integers(1, 9), start=st.integers(0, MOST - 1), back=st.booleans(), kind=st.sampled_from(KINDS))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 async def test_a_page_from_anywhere(
     server: Server, paths: dict[str, str], limit: int, start: int, back: bool, kind: str
 ) -> None:

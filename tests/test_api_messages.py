@@ -65,7 +65,7 @@ async def test_the_payload_is_sent_byte_for_byte(server: Server, payload: bytes)
     ),
     space=st.sampled_from(["", " ", "\n ", "\t"]),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 async def test_any_payload_is_kept_byte_for_byte(server: Server, payload: dict[str, Any], space: str) -> None:
     app = await server.app()
     raw = json.dumps(payload, indent=space or None).encode()

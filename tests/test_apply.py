@@ -323,9 +323,7 @@ def described(endpoints: list[str], sources: list[str]) -> str:
 
 
 @given(steps=st.lists(st.tuples(names, names), min_size=1, max_size=4))
-@hypothesis_settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 async def test_the_last_file_decides(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[list[str], list[str]]]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -339,8 +339,6 @@ def test_either_a_value_or_text() -> None:
     assert error.value.detail.startswith("line 2, column ")
 
 
-RECURSIVE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""Schemas take long to draw where the machine is busy."""
 REFERENCES = st.sampled_from(["#/components/schemas/A", "#/components/schemas/B", "#/components/schemas/C~1~0%20d"])
 SCHEMAS = st.recursive(
     st.booleans()
@@ -359,7 +357,6 @@ VALUES = st.recursive(
 )
 
 
-@RECURSIVE
 @given(SCHEMAS, SCHEMAS, SCHEMAS, SCHEMAS, VALUES)
 def test_the_schema_means_what_it_meant_in_the_document(root: Any, a: Any, b: Any, c: Any, value: object) -> None:
     """The document itself is a schema that can look anything up, if the root of it refers to the webhook's."""
@@ -388,7 +385,6 @@ JUNK = st.recursive(
 )  # fmt: skip
 
 
-@RECURSIVE
 @given(JUNK, JUNK, st.sampled_from(["3.0.0", "3.1.0"]))
 def test_any_document_is_read_or_refused(webhooks: Any, schema: Any, version: str) -> None:
     for spec in (webhooks, webhook(schema, version, x=webhooks), {"openapi": version, "webhooks": webhooks}):

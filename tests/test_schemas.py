@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tenterhook.errors import Invalid
@@ -339,8 +339,6 @@ def test_nothing_is_ever_fetched() -> None:
             server.accept()
 
 
-RECURSIVE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""Schemas take long to draw where the machine is busy."""
 NAMES = st.sampled_from(["a", "b", "c/d", "$ref", "items"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "abc"]) | st.just(0.5),
@@ -418,7 +416,6 @@ def at(value: Any, path: str) -> Any:
     return value
 
 
-@RECURSIVE
 @given(st.builds(with_shelf, SCHEMAS, SCHEMAS, SCHEMAS), VALUES)
 @example({"not": {"$ref": "#"}}, 1)
 def test_what_fits_has_no_problem_and_what_does_not_has_one(schema: Any, value: object) -> None:
@@ -429,7 +426,6 @@ def test_what_fits_has_no_problem_and_what_does_not_has_one(schema: Any, value: 
         at(value, problem.path)
 
 
-@RECURSIVE
 @given(st.builds(with_shelf, CERTAIN, CERTAIN, CERTAIN), VALUES)
 def test_the_places_are_those_of_the_library(schema: Any, value: object) -> None:
     assume(accepted(schema))
@@ -456,7 +452,6 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
-@RECURSIVE
 @given(ANYTHING, VALUES)
 def test_any_document_is_taken_or_refused(document: Any, value: object) -> None:
     try:

@@ -341,7 +341,7 @@ def assert_harmless(document: dict[str, Any]) -> None:
         assert not re.search("[<>&\x00\u202e]", rest), text
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(name=st.sampled_from(NAMES), words=st.lists(hostile, min_size=1, max_size=6))
 def test_no_text_of_a_payload_becomes_markup(name: str, words: list[str]) -> None:
     document = payload(name)
@@ -351,7 +351,7 @@ def test_no_text_of_a_payload_becomes_markup(name: str, words: list[str]) -> Non
         assert_harmless(made)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(name=st.sampled_from(NAMES), word=hostile, data=st.data())
 def test_one_hostile_text_among_real_ones(name: str, word: str, data: st.DataObject) -> None:
     real = list(texts(payload(name)))
@@ -368,7 +368,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(name=st.sampled_from(NAMES), data=st.data())
 def test_a_member_of_another_type_never_breaks_a_message(name: str, data: st.DataObject) -> None:
     document = payload(name)
@@ -384,7 +384,7 @@ def test_a_member_of_another_type_never_breaks_a_message(name: str, data: st.Dat
         assert_harmless(made)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(document=json_values, event=st.sampled_from(["invoice.paid", "github", "github.push", "a.b.<!here>"]))
 def test_any_json_is_a_message_or_none(document: object, event: str) -> None:
     made = render(message(event, document))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tenterhook.model import Transformation
@@ -208,7 +208,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(values)
 def test_values_of_json_come_out_as_they_went_in(value: object) -> None:
     body = msgspec.json.encode(value)
