@@ -1,7 +1,7 @@
 """The real server inside a test, called through ASGI: everything of ours is real, only what is sent goes to a recorder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,7 +28,8 @@ ADMIN = "an-admin-token-of-the-tests"
 URL = "https://receiver.example/hook"
 OK = Outcome(result=Result.OK, status=200, url=URL, response_body=b"thanks")
 REFUSED = Outcome(result=Result.RETRY, status=500, url=URL, response_body=b"no")
-GRACE = 10
+GRACE = 60
+"""How long a test waits for what must happen (s): only against hanging."""
 
 
 class Recorder:
@@ -82,6 +83,21 @@ class Watch(Instrument):
             while not done():
                 self._more.clear()
                 await self._more.wait()
+
+
+async def attempts_of(servers: Sequence["Server"], count: int) -> list[Attempt]:
+    """At least `count` attempts of all servers together, in the order in which they began."""
+
+    def made() -> list[Attempt]:
+        return sorted((one for server in servers for one in server.watch.attempts), key=lambda one: one.started_at)
+
+    async with asyncio.timeout(GRACE):
+        while len(made()) < count:
+            more = [asyncio.create_task(server.watch.settled(len(server.watch.attempts) + 1)) for server in servers]
+            await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
+            for waiting in more:
+                waiting.cancel()
+    return made()
 
 
 class PublicNames:

@@ -23,8 +23,11 @@ from tenterhook.senders.http import HttpClient
 from tenterhook.senders.limits import Limits
 from tenterhook.urls import Address
 
-DEADLINE = 2 * SECOND
+DEADLINE = 30 * SECOND
+"""Of a request that ends by itself."""
+
 SHORT = 150 * MILLISECOND
+"""Of a request that nothing is to come of."""
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -206,15 +206,17 @@ class NoAnswer:
 
 
 @pytest.mark.parametrize(
-    ("lookup", "reason"), [(SHORT, Reason.NAME), (DEADLINE, Reason.TIMEOUT)], ids=["of the lookup", "of the request"]
+    ("lookup", "whole", "reason"),
+    [(SHORT, DEADLINE, Reason.NAME), (DEADLINE, SHORT, Reason.TIMEOUT)],
+    ids=["of the lookup", "of the request"],
 )
 @both_loops
-async def test_no_answer_before_the_deadline(lookup: int, reason: Reason) -> None:
+async def test_no_answer_before_the_deadline(lookup: int, whole: int, reason: Reason) -> None:
     over = Guard(Rules(), NoAnswer(), deadline=lookup)
     async with answering(OK) as receiver, client(over=over) as made:
-        outcome = await named(made, receiver, deadline=SHORT + 100 * MILLISECOND)
+        outcome = await named(made, receiver, deadline=whole)
     assert (outcome.reason, outcome.timing.dns) == (reason, None)
-    assert outcome.timing.total < 1_000 * MILLISECOND
+    assert outcome.timing.total < DEADLINE // 2
     assert "name" in outcome.detail
 
 
@@ -224,7 +226,7 @@ async def test_fallback_stays_inside_the_judged_addresses(first: str | None) -> 
     dials = Dials({"127.0.0.2": first, "127.0.0.1": "127.0.0.1"})
     names = Names(["127.0.0.2", "127.0.0.1"], [PUBLIC])
     async with answering(OK) as receiver, client(over=guard(names), dial=dials) as made:
-        outcome = await named(made, receiver, deadline=1_500 * MILLISECOND)
+        outcome = await named(made, receiver, deadline=2 * SECOND)
     assert outcome.result is Result.OK
     assert (names.asked, dials.asked) == (["a.example"], ["127.0.0.2", "127.0.0.1"])
 
@@ -234,27 +236,27 @@ async def test_all_addresses_are_silent() -> None:
     dials = Dials({"127.0.0.1": None, "127.0.0.2": None})
     names = Names(["127.0.0.1", "127.0.0.2"])
     async with answering(OK) as receiver, client(over=guard(names), dial=dials) as made:
-        outcome = await named(made, receiver, deadline=SHORT)
+        outcome = await named(made, receiver, deadline=SECOND)
     assert (outcome.reason, dials.asked) == (Reason.TIMEOUT, ["127.0.0.1", "127.0.0.2"])
-    assert 100 * MILLISECOND < outcome.timing.total < 1_000 * MILLISECOND
+    assert SECOND // 2 < outcome.timing.total < DEADLINE // 2
 
 
 @both_loops
 async def test_connecting_has_a_limit_of_its_own() -> None:
     dials = Dials({"127.0.0.1": None})
     async with answering(OK) as receiver, client(Limits(connect=SHORT), dial=dials) as made:
-        outcome = await named(made, receiver, deadline=10 * SECOND)
+        outcome = await named(made, receiver)
     assert outcome.reason is Reason.TIMEOUT
-    assert outcome.timing.total < SECOND
+    assert outcome.timing.total < DEADLINE // 2
 
 
 @both_loops
 async def test_a_kept_connection_serves_until_its_age_limit() -> None:
     names = Names(["127.0.0.1"], ["10.0.0.1"])
-    async with answering(OK) as receiver, client(Limits(age=300 * MILLISECOND), over=guard(names)) as made:
+    async with answering(OK) as receiver, client(Limits(age=SECOND), over=guard(names)) as made:
         assert (await named(made, receiver)).result is Result.OK
         assert (await named(made, receiver)).result is Result.OK
-        await tick(0.3)
+        await tick(1)
         outcome = await named(made, receiver)
     assert outcome.reason is Reason.REFUSED_ADDRESS
     assert (len(names.asked), receiver.connections) == (2, 1)
@@ -345,7 +347,7 @@ async def test_phases_are_measured() -> None:
         await peer.request()
         await tick(0.02)
         peer.send(HEAD + b"Content-Length: 1\r\n\r\n")
-        await tick(0.02)
+        await tick(0.2)
         peer.send(b"x")
         await peer.gone()
 
@@ -354,7 +356,7 @@ async def test_phases_are_measured() -> None:
     timing = outcome.timing
     assert timing.first_byte is not None and timing.connect is not None and timing.dns is not None
     assert timing.first_byte >= 15 * MILLISECOND
-    assert timing.total >= timing.first_byte + 15 * MILLISECOND
+    assert timing.total >= timing.first_byte + 50 * MILLISECOND
     assert timing.total >= timing.dns + timing.connect + timing.first_byte
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tenterhook import http_server
 from tenterhook.errors import ConfigurationError
+from tests.api import GRACE
 
 Address = tuple[str, int]
 
@@ -36,7 +37,7 @@ async def server() -> AsyncIterator[Address]:
 async def send(address: Address, raw: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*address)
     writer.write(raw)
-    answer = await asyncio.wait_for(reader.read(65_536), 5)
+    answer = await asyncio.wait_for(reader.read(65_536), GRACE)
     writer.close()
     await writer.wait_closed()
     return answer
@@ -77,7 +78,7 @@ async def test_a_request_that_stops_coming_ends_the_connection(
     reader, writer = await asyncio.open_connection(*server)
     writer.write(begun)
     with contextlib.suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), GRACE) == b""
     writer.close()
 
 
@@ -86,7 +87,7 @@ async def test_a_head_that_drips_ends_the_connection(server: Address, monkeypatc
     monkeypatch.setattr(http_server, "_TICKS_PER_SWEEP", 1)
     reader, writer = await asyncio.open_connection(*server)
     writer.write(b"GET / HTTP/1.1\r\nx: ")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GRACE):
         with contextlib.suppress(ConnectionError):
             while not reader.at_eof():
                 writer.write(b"a")
@@ -98,15 +99,15 @@ async def test_a_head_that_drips_ends_the_connection(server: Address, monkeypatc
 async def test_a_body_may_take_longer_than_that_while_it_keeps_coming(
     server: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
     monkeypatch.setattr(http_server, "_TICKS_PER_SWEEP", 1)
     reader, writer = await asyncio.open_connection(*server)
     writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 15\r\n\r\n")
     for _ in range(15):
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.read(1), 0.05)
+            await asyncio.wait_for(reader.read(1), 0.1)
         writer.write(b"a")
-    assert (await asyncio.wait_for(reader.read(15), 5)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.read(15), GRACE)).startswith(b"HTTP/1.1 200")
     writer.close()
 
 
@@ -122,7 +123,7 @@ async def test_an_idle_connection_may_wait_for_its_next_request(
     reader, writer = await asyncio.open_connection(*server)
     request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
     writer.write(request)
-    await asyncio.wait_for(reader.readuntil(b"host=h"), 5)
+    await asyncio.wait_for(reader.readuntil(b"host=h"), GRACE)
     monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0)
     monkeypatch.setattr(http_server, "_TICKS_PER_SWEEP", 1)
     ticks = asyncio.Event()
@@ -130,7 +131,7 @@ async def test_an_idle_connection_may_wait_for_its_next_request(
     await ticks.wait()
     monkeypatch.undo()
     writer.write(request)
-    assert await asyncio.wait_for(reader.readuntil(b"host=h"), 5)
+    assert await asyncio.wait_for(reader.readuntil(b"host=h"), GRACE)
     writer.close()
 
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import median
 
 import asyncpg
 import pytest
 
 from tenterhook.clock import SECOND
-from tenterhook.model import Application, Endpoint
+from tenterhook.model import Application, Attempt, Endpoint
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.work import Accept, Claim, Page
 from tenterhook.vault import Vault
@@ -123,7 +124,7 @@ async def test_batches_that_share_rates_do_not_wait_in_a_circle(pair: Pair, post
         async with db.transaction():
             await db.execute(taking, low.id)
             behind = asyncio.create_task(claimed(pair[1], claim(first, 2), claim(last, 2)))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(api.GRACE):
                 while not await db.fetch(waiting):
                     pass
             await db.execute(taking, high.id)
@@ -147,23 +148,22 @@ async def test_two_nodes_keep_the_rate_of_an_application(tmp_path: Path, postgre
         await asyncio.gather(*(nodes[n % 2].message(app, orderingKey=str(n % 4)) for n in range(count)))
         beside = await nodes[1].message(other)
 
-        def began() -> list[int]:
-            return sorted(a.started_at for node in nodes for a in node.watch.attempts if a.app == app)
-
-        async with asyncio.timeout(20):
-            while len(began()) < count * endpoints:
-                await asyncio.wait(
-                    [asyncio.ensure_future(node.watch.settled(count * endpoints + 1)) for node in nodes], timeout=0.1
-                )
-        found = began()
+        made = await api.attempts_of(nodes, count * endpoints + 1)
+        found = [attempt.started_at for attempt in made if attempt.app == app]
         assert len(found) == count * endpoints
         assert ordered or all(node.watch.attempts for node in nodes)
-        # a busy machine starts some of them late
-        assert min(b - a for a, b in zip(found, found[rate + 1 :])) > 0.7 * SECOND
-        assert found[-1] - found[0] >= (len(found) - rate // 4) * SECOND // rate
-        assert [a.message for node in nodes for a in node.watch.attempts if a.app == other] == [beside]
+        # a busy machine starts some of them late, and then the next ones seem early
+        assert median(b - a for a, b in zip(found, found[rate + 1 :])) > 0.9 * SECOND
+        assert found[-1] - found[0] >= (len(found) - rate // 2) * SECOND // rate
+        assert [attempt.message for attempt in made if attempt.app == other] == [beside]
         served = [{a.endpoint for a in node.watch.attempts if a.started_at < found[len(found) // 2]} for node in nodes]
         assert len(set.union(*served)) >= endpoints, "none starves"
+
+
+def slow(attempts: list[Attempt]) -> bool:
+    """Whether they began at a rate of one in a second; the first may have been a second late."""
+    began = sorted(attempt.started_at for attempt in attempts)
+    return len(began) <= (began[-1] - began[0]) / SECOND + 2
 
 
 async def test_another_node_hears_of_a_new_rate(tmp_path: Path, postgres_url: str) -> None:
@@ -177,7 +177,7 @@ async def test_another_node_hears_of_a_new_rate(tmp_path: Path, postgres_url: st
         for _ in range(30):
             await front.message(app)
         await worker.watch.settled(2)
-        assert len(worker.watch.attempts) < 6
+        assert slow(worker.watch.attempts)
         assert (await front.patch(f"/app/{app}", {"throttleRate": 20})).status == 200
         await worker.watch.settled(40)
         assert (await front.patch(f"/app/{app}", {"throttleRate": None})).status == 200
@@ -186,5 +186,5 @@ async def test_another_node_hears_of_a_new_rate(tmp_path: Path, postgres_url: st
         seen = len(worker.watch.attempts)
         for _ in range(10):
             await front.message(app)
-        await worker.watch.settled(seen + 1)
-        assert len(worker.watch.attempts) < seen + 5
+        await worker.watch.settled(seen + 3)
+        assert slow(worker.watch.attempts[seen:])
