@@ -50,7 +50,8 @@ _LOG_LINES = 40
 _PORTS = range(20_000, 32_000)
 """Below those that systems give to outgoing connections: none of these may take the port of a server that is down."""
 
-_ports = cycle(_PORTS[(os.getpid() + n) % len(_PORTS)] for n in range(len(_PORTS)))
+# far from those of a process that started at the same time: it may have chosen one and not listen yet
+_ports = cycle(_PORTS[(97 * os.getpid() + n) % len(_PORTS)] for n in range(len(_PORTS)))
 
 
 def free_port() -> int:

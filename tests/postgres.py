@@ -15,6 +15,7 @@ import pytest
 from bench.postgres import QUICK, PostgresServer
 
 VARIABLE = "TENTERHOOK_TEST_POSTGRES"
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,8 @@ def postgres_url(postgres: str) -> Iterator[str]:
     _execute(postgres, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
     # not WITH (FORCE): a server that vacuums the database right now is not for us to terminate, but to wait for
-    _execute(
-        postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND usename = user"
-    )
+    ending = f"pg_terminate_backend(pid, {PATIENCE_MS})"  # which waits until it is gone
+    _execute(postgres, f"SELECT {ending} FROM pg_stat_activity WHERE datname = '{name}' AND usename = user")
     _execute(postgres, f"DROP DATABASE {name}")
 
 

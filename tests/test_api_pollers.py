@@ -15,10 +15,9 @@ from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
-from tests.api import Answer, Server, running
+from tests.api import GRACE, Answer, Server, running
 from tests.contracts.store import new_app, new_message
 
-GRACE = 30
 DRAFT = Draft(event_type="a", payload=b"{}")
 
 

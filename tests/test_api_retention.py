@@ -9,7 +9,7 @@ import pytest
 
 from tenterhook.clock import DAY, HOUR, to_rfc3339
 from tenterhook.model import State
-from tests.api import REFUSED, Server, running
+from tests.api import GRACE, REFUSED, Server, running
 
 
 @pytest.fixture
@@ -183,6 +183,6 @@ async def test_a_deleted_application_leaves_nothing(server: Server) -> None:
     await server.node.sweeper.round()
     assert await server.store.get_message(app, message) is not None
     server.node.sweeper._clock = _Later(server.node.clock.now() + DAY + 1_000_000)
-    await asyncio.wait_for(server.node.sweeper.round(), 5)
+    await asyncio.wait_for(server.node.sweeper.round(), GRACE)
     assert await server.store.get_message(app, message) is None
     assert await server.store.list_retired(9) == []

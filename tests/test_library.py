@@ -21,9 +21,9 @@ import pytest
 from tenterhook import AsyncTenterhook, Refused, Tenterhook, Webhook, outbox
 from tenterhook.errors import ConfigurationError
 from tenterhook.library.verbs import camel, request
+from tests.api import GRACE
 from tests.outboxes import new_sqlite
 
-GRACE = 10
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SHOP = {"name": "a", "database": "sqlite:///shop.db"}
 OPEN = {"allow_networks": "127.0.0.0/8", "retry_schedule": "none"}
@@ -57,7 +57,7 @@ class Inbox:
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
     inbox = Inbox()
-    thread = threading.Thread(target=inbox.server.serve_forever)
+    thread = threading.Thread(target=inbox.server.serve_forever, args=(0.01,))
     thread.start()
     yield inbox
     inbox.server.shutdown()

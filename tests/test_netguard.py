@@ -18,6 +18,7 @@ from tenterhook.netguard import (
     own_addresses,
 )
 from tenterhook.urls import Address, Reason, Target, UrlRefused, parse
+from tests.api import GRACE
 
 PUBLIC = "8.8.8.8"
 OTHER = "1.1.1.1"
@@ -100,7 +101,7 @@ async def test_an_empty_answer_is_a_failure_of_the_name() -> None:
 
 
 async def test_an_answer_after_the_deadline_fails_in_time() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GRACE):
         with pytest.raises(NameFailed) as failed:
             await Guard(Rules(), Silent(), deadline=1_000).addresses(TARGET)
     assert "a.example" in failed.value.diagnosis
@@ -289,7 +290,7 @@ class Names:
         self.kinds.append((port, options))
         if query in self.gates:
             self.begun[query].set()
-            assert self.gates[query].wait(10)
+            assert self.gates[query].wait(GRACE)
         peers = self.answers.get(query.split(".")[0], [(PUBLIC, 0)])
         return [(0, socket.SOCK_STREAM, 6, "", peer) for peer in peers]
 
@@ -381,7 +382,7 @@ async def test_concurrent_lookups_share_one_call(make: Make) -> None:
     begun, gate = names.hold("a.example.")
     resolver = make(names, cache_seconds=0)
     lookups = [asyncio.create_task(resolver.resolve("a.example")) for _ in range(5)]
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, GRACE)
     lookups[0].cancel()
     gate.set()
     answers = await asyncio.gather(*lookups, return_exceptions=True)
@@ -466,7 +467,7 @@ async def test_a_lookup_that_nobody_waits_for_is_dropped(make: Make) -> None:
     begun, gate = names.hold("slow.example.")
     resolver = make(names, threads=1)
     first = asyncio.create_task(resolver.resolve("slow.example"))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, GRACE)
     queued = asyncio.create_task(resolver.resolve("queued.example"))
     await asyncio.wait([queued], timeout=0)
     await _cancel(queued)
@@ -481,7 +482,7 @@ async def test_a_dropped_name_can_be_asked_again_at_once(make: Make) -> None:
     begun, gate = names.hold("slow.example.")
     resolver = make(names, threads=1)
     first = asyncio.create_task(resolver.resolve("slow.example"))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, GRACE)
     queued = asyncio.create_task(resolver.resolve("queued.example"))
     await asyncio.wait([queued], timeout=0)
     queued.cancel()
@@ -497,7 +498,7 @@ async def test_a_running_lookup_serves_who_comes_later(make: Make) -> None:
     begun, gate = names.hold("slow.example.")
     resolver = make(names)
     first = asyncio.create_task(resolver.resolve("slow.example"))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, GRACE)
     await _cancel(first)
     second = asyncio.create_task(resolver.resolve("slow.example"))
     await asyncio.wait([second], timeout=0)
@@ -511,14 +512,14 @@ async def test_slow_names_hold_up_each_other_only(make: Make) -> None:
     begun, gate = names.hold("slow.example.")
     resolver = make(names, threads=1, cache_seconds=0)
     first = asyncio.create_task(resolver.resolve("slow.example"))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, GRACE)
     await _cancel(first)
     gate.set()
     await resolver.resolve("other.example")
     begun, gate = names.hold("slow.example.")
     second = asyncio.create_task(resolver.resolve("slow.example"))
-    await asyncio.to_thread(begun.wait, 10)
-    async with asyncio.timeout(5):
+    await asyncio.to_thread(begun.wait, GRACE)
+    async with asyncio.timeout(GRACE):
         await resolver.resolve("fast.example")
     assert not second.done()
     gate.set()
@@ -538,14 +539,14 @@ def test_a_lookup_of_a_loop_that_ended_is_not_waited_for(make: Make) -> None:
 
     async def give_up() -> None:
         first = asyncio.create_task(resolver.resolve("slow.example"))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, GRACE)
         await _cancel(first)
 
     async def again() -> list[Address]:
         second = asyncio.create_task(resolver.resolve("slow.example"))
         await asyncio.wait([second], timeout=0)
         gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GRACE):
             return await second
 
     asyncio.run(give_up())

@@ -18,12 +18,13 @@ from tenterhook.outbox.postgres import LEADER
 from tenterhook.outbox.schema import CHANNEL, RESTING
 from tenterhook.store.postgres import PostgresStore
 from tests import api, outboxes
+from tests.api import GRACE
 from tests.outboxes import query
 from tests.relaying import VAULT, Place, placed
 from tests.wire import Wire
 
-GRACE = 10
-LOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND granted"
+HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+LOCKED = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND granted AND {HERE}"
 WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = $1 AND NOT granted"
 
 

@@ -13,12 +13,12 @@ from tenterhook.outbox import TABLE, databases
 from tenterhook.store.postgres import PostgresStore
 from tenterhook.store.queries import Cursor
 from tests import api, outboxes
+from tests.api import GRACE
 from tests.outboxes import query
 from tests.relaying import VAULT, Place, placed
 from tests.wire import Wire
 
 WAITING = "SELECT application, event_type, attempts, error FROM tenterhook_outbox ORDER BY position"
-GRACE = 10
 
 
 class Told(logging.Handler):

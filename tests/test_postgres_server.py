@@ -17,10 +17,11 @@ import pytest
 from bench.harness import Failed, disk
 from bench.postgres import DURABLE, SIGNALS, PostgresServer
 
+from tests.api import GRACE
+
 Private = Callable[..., PostgresServer]
 
 ROOT = Path(__file__).parent.parent
-GRACE = 30
 ORPHANED = """
 import os, sys
 from bench.postgres import PostgresServer

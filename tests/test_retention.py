@@ -15,6 +15,7 @@ from tenterhook.observe import Instrument
 from tenterhook.store.base import Cutoff, Swept
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.work import Accept
+from tests.api import GRACE
 from tests.contracts.retention import ALL, aged
 from tests.contracts.store import NOW, new_app
 from tests.simulation.world import VAULT
@@ -123,7 +124,7 @@ async def test_others_get_their_turn_between_steps_and_stopping_is_prompt(store:
     seen = Seen()
     sweeper = Sweeper(store, FixedClock(), seen, KEEP, interval=1)
     sweeper.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GRACE):
         await seen.more.wait()
         await sweeper.stop()
     left = len(await store.list_messages(app.id, ALL))
@@ -154,7 +155,7 @@ async def test_a_round_that_fails_is_followed_by_the_next(tmp_path: Path, caplog
     sweeper = Sweeper(store, FixedClock(), seen, KEEP, interval=1)
     with caplog.at_level(logging.WARNING):
         sweeper.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GRACE):
             await seen.more.wait()
         await sweeper.stop()
     assert "retention waits for the database: gone" in caplog.text

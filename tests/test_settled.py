@@ -16,10 +16,10 @@ from tenterhook.store.postgres_commit import Batch
 from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Accept, Accepted
 from tenterhook.vault import Vault
+from tests.api import GRACE
 from tests.contracts.store import new_app
 
 VAULT = Vault([b"0" * 32])
-GRACE = 30
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def test_an_uncommitted_message_holds_readers_back(
     async with Writer(postgres_url) as writer:
         slow = made(app, writer.ids, store.clock.now())
         async with writer.connection.transaction():
-            await writer.write(slow, slow.created_at + SECOND)
+            assert await writer.write(slow, slow.created_at + GRACE * SECOND) == Accepted(slow.id)
             later = made(app, IdMaker(), slow.created_at + SECOND // 100)
             await store.commit([Accept(later)])
             async with asyncio.timeout(GRACE):

@@ -18,6 +18,7 @@ from tenterhook.netguard import Guard
 from tenterhook.senders.chat import classify, mask_url
 from tenterhook.senders.http import HttpClient
 from tenterhook.senders.slack import SlackSender
+from tests.receiver import DEADLINE
 
 PATH = "/services/T000/B000/s3cr3tPartOfTheAddress01"
 NOW = 1_700_000_000_000_000
@@ -65,7 +66,7 @@ async def attempt(target: Endpoint, of: Message) -> Outcome:
     client = HttpClient(Guard.of_machine(Rules(allow=(ip_network("127.0.0.0/8"),))))
     sender = SlackSender(client)
     try:
-        return await sender.send(of, target, deadline=5_000_000, now=NOW)
+        return await sender.send(of, target, deadline=DEADLINE, now=NOW)
     finally:
         await sender.close()
         await client.close()

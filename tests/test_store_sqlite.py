@@ -13,6 +13,7 @@ from tenterhook.store.schema import MIGRATIONS
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.work import Accept, Accepted
 from tenterhook.vault import Vault
+from tests.api import GRACE
 from tests.contracts.everything import EveryContract
 from tests.contracts.store import new_app, new_endpoint, new_message
 
@@ -91,7 +92,7 @@ async def test_reads_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     await store.create_application(app)
     other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    assert await asyncio.wait_for(store.get_application(app.id), 2) == app
+    assert await asyncio.wait_for(store.get_application(app.id), GRACE) == app
     other.execute("ROLLBACK")
     other.close()
     await store.close()
@@ -121,7 +122,7 @@ async def test_the_log_of_a_server_begins_anew_under_load(tmp_path: Path) -> Non
     await store.create_application(app)
     log = tmp_path / "t.db-wal"
     written = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(3 * GRACE):
         while written < 40 * 1024 * 1024 or log.stat().st_size >= written:
             await store.commit([Accept(new_message(app, payload=b"x" * 100_000)) for _ in range(4)])
             written += 400_000

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tenterhook.model import Outcome, Result, State
 from tenterhook.store.work import Done, Settlement, Work
-from tests.api import OK, URL, Server, running
+from tests.api import GRACE, OK, URL, Server, running
 
 GONE = Outcome(result=Result.GONE, status=410, url=URL)
 
@@ -51,7 +51,7 @@ async def test_whoever_reads_it_before_the_commit_does_not_switch_it_on_again(se
     endpoint = await server.endpoint(app, retrySchedule=[0])
     server.recorder.outcomes = [GONE, OK]
     first = await server.message(app)
-    await asyncio.wait_for(gate.reached.wait(), 5)
+    await asyncio.wait_for(gate.reached.wait(), GRACE)
     # what another request does in between: it finds the endpoint as it still is on the disk
     stored = await server.store.load_endpoint(endpoint)
     assert stored is not None and not stored[0].disabled
@@ -75,7 +75,7 @@ async def test_a_verdict_that_came_too_late_switches_nothing_off(server: Server,
     endpoint = await server.endpoint(app)
     server.recorder.outcomes = [GONE, OK]
     first = await server.message(app)
-    await asyncio.wait_for(gate.reached.wait(), 5)
+    await asyncio.wait_for(gate.reached.wait(), GRACE)
     second = await server.message(app)
     held = await server.store.get_delivery(app, first, endpoint)
     assert held is not None

@@ -21,6 +21,7 @@ from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.tasks import KINDS
 from tenterhook.vault import Vault
+from tests.api import GRACE
 from tests.contracts.store import NOW, new_app
 
 
@@ -107,7 +108,7 @@ async def test_a_task_runs_as_soon_as_it_is_asked_for(bench: Bench) -> None:
     bench.runner.start()
     task = await bench.begin()
     assert (task.state, task.data) == (TaskState.RUNNING, {})
-    ended = await asyncio.wait_for(bench.ended.tasks.get(), 5)
+    ended = await asyncio.wait_for(bench.ended.tasks.get(), GRACE)
     assert (ended.id, ended.state, count(ended)) == (task.id, TaskState.FINISHED, PAGES_PER_TURN + 1)
     assert await bench.seen(task) == ended
 
@@ -187,7 +188,7 @@ async def test_a_defect_ends_its_task_and_no_other(bench: Bench, caplog: pytest.
     await bench.store.create_task(wrong)
     right = await bench.begin()
     bench.runner.start()
-    ended = [await asyncio.wait_for(bench.ended.tasks.get(), 5) for _ in range(2)]
+    ended = [await asyncio.wait_for(bench.ended.tasks.get(), GRACE) for _ in range(2)]
     assert {task.id: task.error for task in ended} == {wrong.id: tasks._DEFECT, right.id: None}
     assert "from.the.future" in caplog.text
 
@@ -198,10 +199,11 @@ async def test_the_runner_outlives_an_outage(bench: Bench, caplog: pytest.LogCap
     bench.runner = bench.another(store)
     task = await bench.runner.begin(TaskKind.EVENT_TYPES, None, {})
     bench.runner.start()
-    while "wait for the database" not in caplog.text:
-        await asyncio.wait_for(asyncio.to_thread(lambda: None), 5)
+    async with asyncio.timeout(GRACE):
+        while "wait for the database" not in caplog.text:
+            await asyncio.to_thread(lambda: None)
     store.left = 1_000
-    assert (await asyncio.wait_for(bench.ended.tasks.get(), 5)).id == task.id
+    assert (await asyncio.wait_for(bench.ended.tasks.get(), GRACE)).id == task.id
 
 
 async def test_stopping_ends_with_the_page(bench: Bench) -> None:

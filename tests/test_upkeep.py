@@ -23,6 +23,7 @@ from tenterhook.store.base import Lapsing
 from tenterhook.store.queries import Cursor
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.work import Accept, Remember
+from tests.api import GRACE
 from tests.contracts.store import NOW, new_app, new_delivery, new_endpoint, new_message, new_received, new_source
 from tests.simulation.world import VAULT
 
@@ -168,7 +169,7 @@ async def test_a_database_that_is_gone_is_asked_again(engine: Engine, caplog: py
     engine.store.refusals = 2
     with caplog.at_level(logging.WARNING):
         engine.upkeep.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GRACE):
             await engine.store.lapsed.wait()
         await engine.upkeep.stop()
     assert caplog.text.count("upkeep waits for the database") == 2
@@ -189,7 +190,7 @@ async def test_a_round_that_takes_long_is_followed_by_a_longer_rest(engine: Engi
     upkeep = Upkeep(engine.store, engine.worker, SlowClock(), engine.signals, interval=1)
     loop, begun = asyncio.get_running_loop(), []
     upkeep.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GRACE):
         for _ in range(3):
             await engine.store.lapsed.wait()
             begun.append(loop.time())

@@ -12,9 +12,9 @@ from bench.postgres import PostgresServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.api import GRACE
 from tests.wire import Message, Messages, Wire
 
-GRACE = 10
 LOST = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 

@@ -19,6 +19,7 @@ from tenterhook.observe import Instrument
 from tenterhook.store.sqlite import SqliteStore
 from tenterhook.store.work import Accept, Claim, Page
 from tenterhook.vault import Vault
+from tests.api import GRACE
 from tests.contracts.store import new_app, new_delivery, new_endpoint, new_message
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import broken
@@ -386,7 +387,7 @@ class Bench:
         return message.id
 
     async def next_sent(self) -> tuple[str, str]:
-        return await asyncio.wait_for(self.recorder.sent.get(), 5)
+        return await asyncio.wait_for(self.recorder.sent.get(), GRACE)
 
 
 @pytest.fixture
@@ -414,8 +415,9 @@ async def test_claims_look_back_no_further_than_the_last_one_and_what_comes_late
     await worker.refresh()
     assert await bench.next_sent() == (late, target)
     worker.note_due(target, bench.clock.now())
-    while len(bench.committer.claims) < 3:
-        await bench.store.counts()
+    async with asyncio.timeout(GRACE):
+        while len(bench.committer.claims) < 3:
+            await bench.store.counts()
     assert [claim.since > long_ago for claim in bench.committer.claims[:3]] == [False, False, True]
 
 
@@ -439,7 +441,7 @@ async def test_an_endpoint_that_cannot_be_read_stops_no_other(tmp_path: Path) ->
         store, committer, lambda _: recorder, SystemClock(), IdMaker(), Random(1), Instrument(), Policy()
     )  # fmt: skip
     await worker.start()
-    _, endpoint_id = await asyncio.wait_for(recorder.sent.get(), 5)
+    _, endpoint_id = await asyncio.wait_for(recorder.sent.get(), GRACE)
     assert endpoint_id == fine.id
     assert worker.alive
     await worker.stop(SECOND)
