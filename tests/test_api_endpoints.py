@@ -389,13 +389,13 @@ async def test_the_figures_of_an_endpoint(server: Server, app: str) -> None:
     }  # fmt: skip
     assert (await server.get(path + "/attempt-stats")).json == {"success": 1, "fail": 1, "canceled": 0}
     now = server.node.clock.now()
-    hour = to_rfc3339(now - now % HOUR)
+    hour = to_rfc3339(now - now % HOUR - HOUR)  # the last one too: a new one may just have begun
     within = f"since={hour}&until={to_rfc3339(now)}"
     assert (await server.get(f"{path}/attempt-stats?{within}")).json["success"] == 1
     earlier = f"since={to_rfc3339(now - 9 * HOUR)}&until={hour}"
     for figures in ("stats", "attempt-stats"):
         assert set((await server.get(f"{path}/{figures}?{earlier}")).json.values()) == {0}
-        backwards = f"since={hour}&until={to_rfc3339(now - 2 * HOUR)}"
+        backwards = f"since={hour}&until={to_rfc3339(now - 3 * HOUR)}"
         for wrong in (f"until={to_rfc3339(now + HOUR)}", f"since={to_rfc3339(now - 29 * DAY)}", backwards):
             answer = await server.get(f"{path}/{figures}?{wrong}")
             assert (answer.status, answer.json["code"]) == (400, "invalid_range")

@@ -22,7 +22,7 @@ from tenterhook.store.work import Accept
 from tenterhook.vault import Vault
 from tests.contracts.store import new_app, new_endpoint, new_message
 from tests.houses import Houses, compared, filled
-from tests.test_cli import Serving, process, run, servers
+from tests.test_cli import TIMEOUT, Serving, process, run, servers
 
 __all__ = ["servers"]
 
@@ -52,7 +52,7 @@ async def test_writers_go_on_and_the_backup_is_of_the_instant_before(
         steps.append((copied, total))
         assert len(steps) < 1_000, "it begins again and again"
         work = store.commit([Accept(new_message(app, payload=os.urandom(9_000)))])
-        asyncio.run_coroutine_threadsafe(work, loop).result(5)
+        asyncio.run_coroutine_threadsafe(work, loop).result(TIMEOUT)
 
     size = await asyncio.to_thread(back_up, tmp_path / "t.db", tmp_path / "b.db", step)
     assert len(steps) > 10

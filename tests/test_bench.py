@@ -16,6 +16,8 @@ from bench.harness import Failed, disk, filesystem
 from bench.kill import Ledger
 from bench.report import at_least, at_most
 
+from tests.test_cli import TIMEOUT
+
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "bench"]
 
@@ -27,7 +29,7 @@ def test_a_quick_run_measures(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
@@ -53,7 +55,7 @@ def test_a_quick_run_on_postgresql_measures_the_database_too_and_finds_no_messag
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
@@ -95,7 +97,7 @@ def test_falling_short_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["troughput", "nodes"])
 def test_an_unknown_name_lists_those_that_the_database_has(name: str) -> None:
-    done = subprocess.run([*COMMAND, name], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([*COMMAND, name], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 2
     assert "throughput" in done.stderr
 
@@ -109,7 +111,7 @@ def test_a_benchmark_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    ended, _, _ = select.select([server], [], [], 20)
+    ended, _, _ = select.select([server], [], [], TIMEOUT)
     os.close(server)
     assert ended
 

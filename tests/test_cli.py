@@ -23,7 +23,8 @@ from tenterhook import __version__
 from tenterhook.cli import main
 from tenterhook.settings import SETTINGS, Setting
 
-TIMEOUT = 30
+TIMEOUT = 180
+"""How long a server lives at most, and a command may take (s): only against hanging."""
 COMMANDS = [
     "",
     "serve",

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.test_cli import TIMEOUT
+
 CONFINED = "import ctypes, os, signal, socket, sys; from tenterhook.transformations.confinement import confine; done = confine();"
 
 guarded = pytest.mark.parametrize(
@@ -26,7 +28,12 @@ guarded = pytest.mark.parametrize(
 
 def confined(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CONFINED + code], capture_output=True, text=True, timeout=60, check=False, env={}
+        [sys.executable, "-I", "-c", CONFINED + code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        env={},
     )
     return done.stdout.strip() + done.stderr
 

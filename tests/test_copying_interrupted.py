@@ -13,7 +13,7 @@ from tenterhook.moving import move
 from tenterhook.store.copying import verbs
 from tenterhook.store.copying.tables import tables
 from tests.houses import KEY, SETTINGS, House, Houses, Pair, filled, furnished, moved, ways
-from tests.test_cli import clean
+from tests.test_cli import TIMEOUT, clean
 
 # going on after an interruption
 
@@ -22,7 +22,7 @@ def dying(step: int, *urls: str) -> "subprocess.CompletedProcess[str]":
     """`tenterhook copy`, killed at a step of its code; 0 lets it live."""
     words = [sys.executable, "-m", "tests.dying", str(step), "copy", *urls, "--json"]
     environ = clean(TENTERHOOK_SECRET=KEY)
-    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
 def copied(house: House) -> int:

@@ -23,7 +23,7 @@ from svix.api import (
 )
 
 from tenterhook import Webhook
-from tests.test_cli import Serving, process, servers
+from tests.test_cli import TIMEOUT, Serving, process, servers
 
 __all__ = ["servers"]
 
@@ -33,7 +33,6 @@ SETTINGS = {
     "TENTERHOOK_ALLOW_NETWORKS": "127.0.0.0/8",
     "TENTERHOOK_RETRY_SCHEDULE": ",".join(["1s"] * 90),
 }
-PATIENCE = 30
 
 
 class Receiver:
@@ -118,7 +117,8 @@ def test_clients_notice_nothing(
     made = posted(f"{url}/api/v1/app/acme/source", token, name="Anyone", provider="none")
     source = urlsplit(made["url"]).path
     message = client.publish("once")
-    _, body = receiver.received.get(timeout=PATIENCE)
+    _, body = receiver.received.get(timeout=TIMEOUT)
+    servers[0].logged('"event":"attempt"')  # then it is on the disk
     before, attempt = client.seen(), client.first_attempt(message)
     client.close()
     assert servers[0].end() == 0
@@ -136,7 +136,7 @@ def test_clients_notice_nothing(
     assert client.seen() == before
     assert client.first_attempt(message) == attempt
     assert client.publish("once") == message
-    headers, again = receiver.received.get(timeout=PATIENCE)
+    headers, again = receiver.received.get(timeout=TIMEOUT)
     assert (headers["webhook-id"], headers["x-shop"], again) == (message, "a", body)
     Webhook(before["secret"]).verify(again, headers)
     assert posted(url + source, token) == {"status": "accepted"} | {"id": ANY}
@@ -147,5 +147,5 @@ def test_clients_notice_nothing(
 def posted(url: str, token: str, **fields: str) -> Any:
     """What a POST of JSON is answered."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with urlopen(Request(url, json.dumps(fields).encode(), headers), timeout=PATIENCE) as answer:
+    with urlopen(Request(url, json.dumps(fields).encode(), headers), timeout=TIMEOUT) as answer:
         return json.loads(answer.read())

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tenterhook.demo.receivers import SignedReceiver, slack_problem, slack_text
 from tenterhook.demo.trail import span
 from tenterhook.model import Attempt, Delivery, Outcome, Reason, Result, State, Trigger
 from tenterhook.signing import Webhook
+from tests.test_cli import TIMEOUT
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 COMMAND = [sys.executable, "-u", "-m", "tenterhook", "demo"]
@@ -30,7 +32,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 def test_every_step_is_shown_and_nothing_is_left(tmp_path: Path) -> None:
     done = subprocess.run(
-        COMMAND, env=environment(tmp_path, DEMO_EXIT="1"), capture_output=True, text=True, timeout=60, check=False
+        COMMAND, env=environment(tmp_path, DEMO_EXIT="1"), capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     steps = re.findall(r"^(server|received|verified|message|deliveries|attempt|webhook) ", done.stdout, re.MULTILINE)
@@ -44,7 +46,11 @@ def test_every_step_is_shown_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_the_server_stays_and_its_commands_work(tmp_path: Path) -> None:
-    with subprocess.Popen(COMMAND, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as process:
+    with (
+        subprocess.Popen(COMMAND, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as process,
+        ExitStack() as ending,
+    ):
+        ending.callback(process.kill)
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -56,17 +62,17 @@ def test_the_server_stays_and_its_commands_work(tmp_path: Path) -> None:
         sent = subprocess.run(
             [sys.executable, "-m", "tenterhook", "send", "default", "order.paid", '{"order": 7}'],
             env={**os.environ, "TENTERHOOK_URL": url, "TENTERHOOK_TOKEN": token},
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=TIMEOUT, check=False,
         )  # fmt: skip
         assert sent.returncode == 0, sent.stderr
         message = sent.stdout.strip()
         assert f"{message} → archive: 200 delivered" in next(iter(process.stdout))
         for path in re.findall(r"\$TENTERHOOK_URL(/api\S+)", text):
             request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 assert json.load(answer)["data"], path
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(TIMEOUT) == 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -324,4 +324,5 @@ async def test_a_notice_that_cannot_be_made_costs_nobody_a_result(
     await settled(server, endpoint, 3)
     states = [(await server.store.get_delivery(app, message, endpoint)) for message in (first, *later)]
     assert [delivery.state for delivery in states if delivery is not None] == [State.FAILED] * 3
-    assert [data["msgId"] for _, data in await told(server)] == [later[0]]
+    [(_, data)] = await told(server)
+    assert data["msgId"] in later

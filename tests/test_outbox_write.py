@@ -29,6 +29,7 @@ from tenterhook.ids import is_id
 from tenterhook.outbox import event
 from tests import outboxes
 from tests.outboxes import ON_POSTGRES, ON_SQLITE, Driver, query
+from tests.test_cli import TIMEOUT
 from tests.test_docs import ROOT, blocks
 
 ROW = (
@@ -400,6 +401,6 @@ for child in children:
 
 
 def test_processes_that_forked_make_ids_of_their_own(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", FORKED], cwd=tmp_path, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", FORKED], cwd=tmp_path, check=True, timeout=TIMEOUT)
     ids = [name for file in tmp_path.glob("ids-*") for name in file.read_text().split()]
     assert len(ids) == len(set(ids)) == 1_200

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import tenterhook
+from tests.test_cli import TIMEOUT
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(tenterhook.__file__).parent
@@ -122,7 +123,7 @@ import sys
 sys.modules.update(dict.fromkeys({sorted(absent)}))
 import tenterhook.cli, tenterhook.serve
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=TIMEOUT)
 
 
 def test_version_is_that_of_the_changelog() -> None:
@@ -136,7 +137,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as `pip` would build it."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=TIMEOUT)
     return next(folder.glob("*.whl"))
 
 

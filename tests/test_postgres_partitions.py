@@ -197,19 +197,22 @@ async def test_who_reads_for_long_is_not_disturbed(store: PostgresStore, db: Any
 
 
 async def test_who_writes_meanwhile_loses_nothing(store: PostgresStore, app: Application, endpoint: Endpoint) -> None:
-    stop, sent = asyncio.Event(), list[str]()
+    stop, more, sent = asyncio.Event(), asyncio.Event(), list[str]()
 
     async def write() -> None:
         while not stop.is_set():
             message = aged(app, NOW)
             await ended(store, endpoint, message)
             sent.append(message.id)
+            more.set()
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
     await store.add_days(OLD)
     for n in range(DAYS_AHEAD):
         await store.add_days(NOW + n * DAY)
         await dropped(store, OLD + (n + 1) * DAY)
+        more.clear()
+        await asyncio.wait([*writers, asyncio.ensure_future(more.wait())], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await asyncio.gather(*writers)
     assert len(sent) > DAYS_AHEAD

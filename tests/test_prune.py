@@ -19,7 +19,7 @@ from tenterhook.store.queries import Cursor
 from tenterhook.store.work import Accept
 from tests.contracts.retention import aged, ended
 from tests.contracts.store import new_app, new_delivery, new_endpoint, new_received, new_source
-from tests.test_cli import ADMIN, Serving, process, run, servers
+from tests.test_cli import ADMIN, TIMEOUT, Serving, process, run, servers
 
 __all__ = ["servers"]
 APPS = (new_app(uid="acme"), new_app(uid="shop", record_retention=20 * DAY, payload_retention=DAY))
@@ -134,7 +134,7 @@ def test_while_a_server_uses_the_database(tmp_path: Path, servers: list[Serving]
                 b'{"eventType": "a", "payload": {}}',
                 {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"},
             )
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 statuses.append(answer.status)
 
     publisher = threading.Thread(target=publish)
