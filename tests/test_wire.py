@@ -98,6 +98,19 @@ async def test_all_connections_are_cut(wire: Wire) -> None:
     await another.close()
 
 
+async def test_an_answer_is_told_when_it_has_come(wire: Wire, direct: asyncpg.Connection) -> None:
+    connection = await asyncpg.connect(wire.url)
+    asked, answered = wire.tell(b"FOR UPDATE", kind="Q"), wire.tell_after(b"FOR UPDATE", kind="Q")
+    async with direct.transaction():
+        await direct.execute("LOCK TABLE mark")
+        reading = asyncio.create_task(connection.execute("SELECT * FROM mark FOR UPDATE"))
+        await asyncio.wait_for(asked.struck.wait(), GRACE)
+        assert not answered.struck.is_set()
+    await asyncio.wait_for(answered.struck.wait(), GRACE)
+    await reading
+    await connection.close()
+
+
 async def test_a_cut_is_a_reset(wire: Wire) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(wire.url).port)
     passed = wire.tell(kind="startup")

@@ -74,7 +74,7 @@ class Trap:
     kind: str
     text: bytes
     nth: int
-    deed: Literal["tell", "cut before", "cut after"]
+    deed: Literal["tell", "tell after", "cut before", "cut after"]
     struck: asyncio.Event = field(default_factory=asyncio.Event)
 
     def springs(self, message: Message) -> bool:
@@ -105,6 +105,7 @@ class Connection:
         self._asked = self._answered = 0
         self._traps: list[Trap] = []
         self._unanswered = 0
+        self._awaited: list[tuple[int, Trap]] = []
 
     def cut(self) -> None:
         """Reset both sides."""
@@ -155,6 +156,8 @@ class Connection:
             if trap.deed == "cut after":
                 self._traps.append(trap)
                 self._unanswered = self._unanswered or self._asked + 1
+            elif trap.deed == "tell after":
+                self._awaited.append((self._asked + 1, trap))
             else:
                 trap.struck.set()
         self._asked += message.kind in COMPLETE
@@ -170,6 +173,8 @@ class Connection:
         if not self._traps or self._answered + 1 < self._unanswered:
             self._to_client.write(message.raw)
         self._answered += message.kind == READY
+        while self._awaited and self._awaited[0][0] <= self._answered:
+            self._awaited.pop(0)[1].struck.set()
         if self._traps and self._answered == self._unanswered:
             self._cut_by(self._traps)
 
@@ -207,6 +212,10 @@ class Wire:
     def tell(self, text: bytes = b"", *, kind: str = "", nth: int = 1) -> Trap:
         """Set the trap's `struck` when the message has passed for the n-th time, and do nothing else."""
         return self._set(Trap(kind, text, nth, "tell"))
+
+    def tell_after(self, text: bytes = b"", *, kind: str = "", nth: int = 1) -> Trap:
+        """Set the trap's `struck` when the client has been sent the answer to the message, and do nothing else."""
+        return self._set(Trap(kind, text, nth, "tell after"))
 
     def cut_before(self, text: bytes = b"", *, kind: str = "", nth: int = 1) -> Trap:
         """When the message passes for the n-th time, lose it and the connection: the server never sees it."""

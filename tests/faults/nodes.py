@@ -10,7 +10,7 @@ from bench.harness import Server
 from bench.load import headers
 from bench.peer import request
 
-PATIENCE = 30
+PATIENCE = 90
 """How long anything may take that is not measured (s)."""
 
 LEASE = 11
@@ -23,6 +23,14 @@ SETTINGS = {
     "retry_schedule": ",".join(["200ms"] * 100),
     "log_level": "warning",
 }
+PATIENT = {"lease": "60s", "delivery_timeout": "30s"}
+"""Settings for tests in which no lease ends and no attempt: one that a busy machine makes slow is not given up and repeated."""
+
+ALERT = {**PATIENT, "module": "tests.faults.runner", "faults_upkeep": "3600"}
+"""Moreover nothing is found again that was forgotten: what is due must be known."""
+
+QUICK = 30
+"""What is known needs no longer (s): half of a lease."""
 
 
 class Answer(NamedTuple):

@@ -1,6 +1,7 @@
 """`python -m tests.faults.runner`: `tenterhook` on a machine that is not as it should be, or of a version that is not there yet.
 
 TENTERHOOK_FAULTS_AHEAD is by how many seconds the clock is ahead, TENTERHOOK_FAULTS_MIGRATION which of MIGRATIONS is one more,
+TENTERHOOK_FAULTS_UPKEEP how many seconds lie between the looks for what was forgotten,
 TENTERHOOK_FAULTS_SMALL a folder that shall be a file system which only this process sees (for root).
 """
 
@@ -8,13 +9,17 @@ import ctypes
 import os
 import subprocess
 import time
+from functools import partial
 
+from tenterhook import serve
+from tenterhook.clock import SECOND
 from tenterhook.store import schema
 from tenterhook.store.schema import Migration
 
 AHEAD = "TENTERHOOK_FAULTS_AHEAD"
 MIGRATION = "TENTERHOOK_FAULTS_MIGRATION"
 SMALL = "TENTERHOOK_FAULTS_SMALL"
+UPKEEP = "TENTERHOOK_FAULTS_UPKEEP"
 _NEW_MOUNTS = 0x20000  # linux/sched.h: CLONE_NEWNS
 
 # some of these are names of variables in the functions of old nodes
@@ -52,6 +57,8 @@ def main() -> None:
     migration = os.environ.get(MIGRATION)
     if migration:
         schema.MIGRATIONS.append(MIGRATIONS[migration])
+    if UPKEEP in os.environ:
+        serve.Upkeep = partial(serve.Upkeep, interval=int(os.environ[UPKEEP]) * SECOND)  # type: ignore[misc]
     from tenterhook.cli import main
 
     main()

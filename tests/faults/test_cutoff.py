@@ -15,7 +15,9 @@ COUNT = 60
 WORK = 0.2
 """How long the receiver takes for each (s): what a node holds lasts longer than its leases."""
 
-SOON = 12
+SOON = 20
+"""Within how many seconds a node says that it cannot accept: it gives up after ten at most."""
+
 CUT_OFF = {"eventType": "invoice.paid", "payload": {"cut": "off"}}
 BACK = {"eventType": "invoice.paid", "payload": {"back": True}}
 
@@ -49,15 +51,15 @@ async def test_it_stops_sending_when_its_leases_end(nodes: Nodes, url: str) -> N
         its_own = ports(lost)
         refused = await lost.try_call("POST", f"/app/{app}/msg", CUT_OFF, SOON)
         assert refused.status == 503, refused
-        await until(lambda: any(port not in its_own for _, port, _ in arrived), LEASE + 5, "another node's attempt")
+        await until(lambda: any(port not in its_own for _, port, _ in arrived), PATIENCE, "another node's attempt")
         quick.set()
         its_last = max(instant for instant, port, _ in arrived if port in its_own)
-        # an attempt begins only if its lease outlasts its deadline, a second, by two
-        assert its_last - accepted < LEASE - 3
+        # an attempt begins only if its lease outlasts its deadline, a second, by two; it may take a second to arrive
+        assert its_last - accepted < LEASE - 2
         await none_pending(db, PATIENCE, app)
         before = len(arrived)
         wire.resume()
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             while (await lost.try_call("POST", f"/app/{app}/msg", BACK)).status != 202:
                 await tick(0.1)
         await none_pending(db, PATIENCE, app)

@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from bench.load import until
 
-from tests.faults.nodes import Node, Nodes
+from tests.faults.nodes import ALERT, QUICK, Node, Nodes
 from tests.faults.traffic import database, none_pending
 from tests.receiver import OK, Peer, Receiver, answering, receiving
 from tests.wire import Trap, Wire
-
-QUICK = 5
-"""What needs no lease to end (s)."""
 
 NO = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
 DEEDS = ["before", "after"]
@@ -27,7 +24,7 @@ async def wire(url: str) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def node(nodes: Nodes, wire: Wire) -> Node:
-    return await nodes.node(wire.url).start()
+    return await nodes.node(wire.url, **ALERT).start()
 
 
 def cut(wire: Wire, deed: str, text: bytes, nth: int = 1) -> Trap:

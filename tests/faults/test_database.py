@@ -11,8 +11,8 @@ from tests.faults.nodes import Node, Nodes
 from tests.faults.traffic import Traffic, through
 from tests.receiver import tick
 
-SOON = 12
-"""Within how many seconds a node says that it cannot accept."""
+SOON = 20
+"""Within how many seconds a node says that it cannot accept: it gives up after ten at most."""
 
 
 async def test_it_is_killed_under_load(server: PostgresServer, url: str, nodes: Nodes, scale: Scale) -> None:

@@ -8,7 +8,7 @@ from random import Random
 from bench.load import until
 
 from tests.faults.conftest import Scale
-from tests.faults.nodes import Nodes
+from tests.faults.nodes import ALERT, PATIENCE, QUICK, Nodes
 from tests.faults.traffic import database, none_pending, through
 from tests.receiver import OK, Peer, receiving
 
@@ -56,13 +56,13 @@ async def test_a_node_that_is_stopped_hands_over_at_once(url: str, nodes: Nodes)
             peer.send(OK)
 
     async with receiving(hold_the_first) as receiver, database(url) as db:
-        node, _ = await nodes.start(2, lease="60s", delivery_timeout="30s")
+        node, _ = await nodes.start(2, **ALERT)
         app, _ = await node.app({"url": receiver.url(), "concurrency": 1})
         for n in range(20):
             await node.message(app, payload={"n": n})
-        await until(lambda: len(arrived) == 1, GRACE + 4, "the first attempt")
+        await until(lambda: len(arrived) == 1, PATIENCE, "the first attempt")
         stopping = asyncio.create_task(node.stop())
-        await until(lambda: len(arrived) == 20, GRACE + 2, "what was handed over")
+        await until(lambda: len(arrived) == 20, QUICK, "what was handed over")
         held.set()
         assert await stopping == 0
         await none_pending(db)

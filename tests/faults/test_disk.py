@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Scale
-from tests.faults.nodes import Nodes
+from tests.faults.nodes import PATIENT, Nodes
 from tests.faults.traffic import SqliteLook, through
 
 
@@ -23,7 +23,7 @@ class Limit:
 
     def __init__(self, folder: Path, nodes: Nodes) -> None:
         self.folder = folder
-        self.node = nodes.node()
+        self.node = nodes.node(**PATIENT)
 
     def look(self) -> SqliteLook:
         return SqliteLook(f"{self.folder}/t.db")
@@ -47,7 +47,7 @@ class Mount:
 
     def __init__(self, folder: Path, nodes: Nodes) -> None:
         self.folder = folder
-        self.node = nodes.node(module="tests.faults.runner", faults_small=str(folder))
+        self.node = nodes.node(module="tests.faults.runner", faults_small=str(folder), **PATIENT)
 
     def look(self) -> SqliteLook:
         return SqliteLook(f"{self.folder}/t.db", self._inside)

@@ -11,14 +11,12 @@ from bench.postgres import SUPERUSER, PostgresServer
 
 from tenterhook.store.postgres_commit import line_key
 from tests.faults.conftest import Scale
-from tests.faults.nodes import Nodes
+from tests.faults.nodes import ALERT, QUICK, Nodes
 from tests.faults.traffic import FIFO, database, none_pending, through
 from tests.receiver import OK, answering, tick
 from tests.wire import Wire
 
 Database = "asyncpg.Connection[asyncpg.Record]"
-QUICK = 5
-
 FAILING = """
     CREATE SEQUENCE tried;
     CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -51,7 +49,7 @@ async def waiting(db: Database, count: int = 1) -> None:
 
 
 async def test_a_deadlock_costs_time_only(nodes: Nodes, other: Database, url: str) -> None:
-    (node,) = await nodes.start()
+    (node,) = await nodes.start(**ALERT)
     async with answering(OK) as receiver, database(url) as db:
         app, endpoints = await node.app(*[{"url": receiver.url(), "ordered": True}] * 2)
         first, second = sorted(line_key(endpoint, "key") for endpoint in endpoints)
@@ -71,7 +69,7 @@ async def test_a_deadlock_costs_time_only(nodes: Nodes, other: Database, url: st
 
 @pytest.mark.parametrize("table", ["message", "attempt", "endpoint"])
 async def test_a_serialization_failure_is_retried(nodes: Nodes, url: str, table: str) -> None:
-    (node,) = await nodes.start()
+    (node,) = await nodes.start(**ALERT)
     async with answering(OK) as receiver, database(url) as db:
         app, _ = await node.app({"url": receiver.url()})
         await db.execute(FAILING.format(table=table))
@@ -88,7 +86,7 @@ async def test_order_is_kept_whatever_isolation_the_database_has_by_default(
     """With an older picture of the database than the lock that it waited for, a node would see the end of a line wrongly."""
     name = urlsplit(url).path[1:]
     await other.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
-    await nodes.start(2)
+    await nodes.start(2, **ALERT)
     async with through(nodes) as traffic:
         traffic.begin()
         await traffic.more(3 * scale.load)
@@ -113,7 +111,7 @@ async def test_a_node_that_is_cut_off_in_a_transaction_lets_go_of_its_locks(
             await waiting(db)
             wire.pause()
         # its transaction goes on in the database and holds the line: nobody will ever end it
-        async with asyncio.timeout(2 * QUICK):
+        async with asyncio.timeout(QUICK):
             while (await node.try_call("POST", f"/app/{app}/msg", {"eventType": "a", "payload": {}})).status == 503:
                 pass
         await until(lambda: len(receiver.requests) == 2, QUICK, "the message")

@@ -6,6 +6,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from statistics import median
 
 import pytest
 from bench.load import until
@@ -13,13 +14,12 @@ from bench.peer import request
 from bench.postgres import PostgresServer
 
 from tests.faults.conftest import for_a_module
-from tests.faults.nodes import Node, Nodes
+from tests.faults.nodes import ALERT, QUICK, Node, Nodes
 from tests.faults.traffic import database, none_pending
 from tests.receiver import OK, Peer, Receiver, answering, receiving, tick
 from tests.wire import Wire
 
-QUICK = 5
-SETTINGS = {"breaker_failures": "4", "breaker_open": "1s", "breaker_open_cap": "1s"}
+SETTINGS = {**ALERT, "breaker_failures": "4", "breaker_open": "1s", "breaker_open_cap": "1s"}
 FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
 LISTEN = b'LISTEN "'
 OPENED = "SELECT opened FROM health WHERE endpoint = $1"
@@ -71,6 +71,13 @@ class Watched(Receiver):
         """Wait for so many requests."""
         await until(lambda: len(self.bodies) >= count, seconds, f"request {count}")
 
+    def kept_to(self, rate: int, begun: float) -> None:
+        """The requests came at this rate; a busy machine sends some of them late, and then the next ones seem early."""
+        window = median(b - a for a, b in zip(self.instants, self.instants[rate + 1 :]))
+        assert window > 0.9, f"{rate + 2} requests in {window} s"
+        expected = (len(self.instants) - 1) / rate
+        assert expected - 0.2 < self.instants[-1] - begun < 3 * expected
+
 
 @asynccontextmanager
 async def watching() -> AsyncIterator[Watched]:
@@ -94,17 +101,14 @@ async def test_order_holds_whichever_node_accepts(pair: tuple[Node, Node]) -> No
 
 
 async def test_the_rate_is_that_of_all_nodes(pair: tuple[Node, Node], url: str) -> None:
-    """With a rate each they would send twice as many; a busy machine sends some of them late."""
+    """With a rate each they would send twice as many."""
     rate, count = 20, 50
     async with watching() as receiver:
         app, _ = await pair[0].app({"url": receiver.url(), "throttleRate": rate})
         begun = time.monotonic()
         await asyncio.gather(*(pair[n % 2].message(app) for n in range(count)))
-        await receiver.count(count, 2 * count / rate)
-        took = receiver.instants[-1] - begun
-        windows = [b - a for a, b in zip(receiver.instants, receiver.instants[rate + 1 :])]
-        assert min(windows) > 0.7, f"{rate + 2} requests in {min(windows)} s"
-        assert (count - 1) / rate - 0.2 < took < 2 * (count - 1) / rate
+        await receiver.count(count)
+        receiver.kept_to(rate, begun)
 
 
 async def test_an_application_has_one_rate_on_all_nodes(pair: tuple[Node, Node], url: str) -> None:
@@ -114,11 +118,8 @@ async def test_an_application_has_one_rate_on_all_nodes(pair: tuple[Node, Node],
         await pair[0].call("PATCH", f"/app/{app}", {"throttleRate": rate})
         begun = time.monotonic()
         await asyncio.gather(*(pair[n % 2].message(app) for n in range(count)))
-        await receiver.count(3 * count, 6 * count / rate)
-        took = receiver.instants[-1] - begun
-        windows = [b - a for a, b in zip(receiver.instants, receiver.instants[rate + 1 :])]
-        assert min(windows) > 0.7, f"{rate + 2} requests in {min(windows)} s"
-        assert (3 * count - 1) / rate - 0.2 < took < 6 * count / rate
+        await receiver.count(3 * count)
+        receiver.kept_to(rate, begun)
 
 
 async def test_nodes_open_the_breaker_together_and_probe_one_at_a_time(pair: tuple[Node, Node], url: str) -> None:
@@ -127,14 +128,14 @@ async def test_nodes_open_the_breaker_together_and_probe_one_at_a_time(pair: tup
         app, (endpoint,) = await pair[0].app({"url": receiver.url(), "concurrency": 2})
 
         async def opened(times: int) -> None:
-            async with asyncio.timeout(2 * QUICK):
+            async with asyncio.timeout(QUICK):
                 while ((await db.fetchval(OPENED, endpoint)) or 0) < times:
                     await tick(0.01)
 
         await asyncio.gather(*(pair[n % 2].message(app) for n in range(30)))
         await opened(1)
         # four failures open it; each node has two at a time, and hears of it a moment later
-        assert 4 <= len(receiver.bodies) <= 12
+        assert 4 <= len(receiver.bodies) <= 20
         await opened(2)
         before, receiver.most = len(receiver.bodies), 0
         receiver.open.clear()
@@ -268,7 +269,7 @@ async def test_a_node_that_hears_nothing_goes_by_what_is_stored(nodes: Nodes, ur
 
 async def test_a_node_that_has_heard_nothing_for_a_while_looks_again(nodes: Nodes, url: str) -> None:
     async with Wire(url) as wire, watching() as old, answering(OK) as new:
-        late = await nodes.node(wire.url, lease="60s", delivery_timeout="30s").start()
+        late = await nodes.node(wire.url, **ALERT).start()
         app, (endpoint,) = await late.app({"url": old.url(), "concurrency": 1})
         old.open.clear()
         for _ in range(3):
@@ -277,10 +278,11 @@ async def test_a_node_that_has_heard_nothing_for_a_while_looks_again(nodes: Node
         deafness = [wire.cut_before(LISTEN, nth=nth) for nth in range(1, 5)]
         wire.cut()
         await nodes.all[0].call("PATCH", f"/app/{app}/endpoint/{endpoint}", {"url": new.url()})
-        looked = wire.tell(endpoint.encode(), kind="B")
+        looked = wire.tell_after(endpoint.encode(), kind="B")
         await asyncio.wait_for(looked.struck.wait(), QUICK)
         assert deafness[-1].struck.is_set()
-        await tick(0.2)  # until it has the answer
+        for _ in range(3):  # when it has the answers to these, it has read the one before
+            await late.call("GET", f"/app/{app}/msg")
         old.open.set()
         await until(lambda: len(new.requests) >= 2, QUICK, "the attempts at the new URL")
         assert len(old.bodies) == 1

@@ -4,7 +4,7 @@ import pytest
 from bench.harness import Failed
 
 from tests.faults.conftest import Scale
-from tests.faults.nodes import Node, Nodes
+from tests.faults.nodes import PATIENT, Node, Nodes
 from tests.faults.traffic import database, through
 
 RUNNER = "tests.faults.runner"
@@ -12,7 +12,7 @@ RUNNER = "tests.faults.runner"
 
 def newer(nodes: Nodes, migration: str) -> Node:
     """A node of the next version."""
-    return nodes.node(module=RUNNER, faults_migration=migration)
+    return nodes.node(module=RUNNER, faults_migration=migration, **PATIENT)
 
 
 async def refusal(node: Node) -> str:
@@ -24,7 +24,7 @@ async def refusal(node: Node) -> str:
 
 
 async def test_old_and_new_nodes_run_side_by_side(nodes: Nodes, url: str, scale: Scale) -> None:
-    old = await nodes.start(2)
+    old = await nodes.start(2, **PATIENT)
     async with through(nodes) as traffic, database(url) as db:
         before = await db.fetchval("SELECT version FROM schema_version")
         traffic.begin()

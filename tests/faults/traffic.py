@@ -25,6 +25,9 @@ from bench.peer import Receiver, listen, request
 from tests.faults.nodes import LEASE, PATIENCE, Answer, Connection, Node, Nodes
 from tests.receiver import tick
 
+GRACE = 20
+"""How long after a lease what waits for its end may take (s)."""
+
 FIFO, PLAIN = "/fifo", "/plain"
 OUTSTANDING = 30
 """How many messages of a publisher may be on their way."""
@@ -152,7 +155,7 @@ class Traffic:
     async def verify_in(self, db: Any) -> None:
         """Nothing is lost, nothing is stuck for longer than a lease, each is stored once, and order is kept."""
         assert self.accepted
-        await self.until(lambda: not self.missing(), "what was accepted", LEASE + 10)
+        await self.until(lambda: not self.missing(), "what was accepted", LEASE + GRACE)
         await none_pending(db, app=self.app)
         stored = {row[0] for row in await db.fetch("SELECT id FROM message WHERE app = $1", self.app)}
         assert stored == self.accepted.keys()
@@ -293,7 +296,7 @@ async def database(url: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
-async def none_pending(db: Any, seconds: float = LEASE + 10, app: str | None = None) -> None:
+async def none_pending(db: Any, seconds: float = LEASE + GRACE, app: str | None = None) -> None:
     """Wait until every delivery, or every one of an application, has ended. Raises AssertionError."""
     end = time.monotonic() + seconds
     text = "SELECT * FROM delivery WHERE state IN ('due', 'leased', 'waiting') AND coalesce(app = $1, true) LIMIT 5"
