@@ -23,7 +23,7 @@ export class Receiver {
 
   /** The deliveries to a URL, when there are at least so many: {headers, body}. */
   async deliveries(url, count) {
-    const signal = AbortSignal.timeout(10_000); // a failure, never a pace
+    const signal = AbortSignal.timeout(60_000); // a failure, never a pace
     const found = () => this.#deliveries.get(new URL(url).pathname) ?? [];
     while (found().length < count) await once(this.#arrived, "delivery", { signal });
     return found();

@@ -59,7 +59,7 @@ export class World {
 
   /** The newest attempts of a message first, when there are at least so many; each question is a round trip. */
   async attempts(app, message, count) {
-    for (const end = Date.now() + 10_000; Date.now() < end; ) {
+    for (const end = Date.now() + 60_000; Date.now() < end; ) {
       const { data } = await this.svix.messageAttempt.listByMsg(app, message);
       if (data.length >= count) return data;
     }
@@ -78,7 +78,7 @@ export class World {
 
   /** A background task when it has ended. */
   async finished(task) {
-    for (const end = Date.now() + 10_000; Date.now() < end; ) {
+    for (const end = Date.now() + 60_000; Date.now() < end; ) {
       const found = await this.svix.backgroundTask.get(task);
       if (found.status !== "running") return found;
     }
