@@ -17,7 +17,8 @@ async def test_two_nodes_keep_a_rate_along_fifo_lines(tmp_path: Path, postgres_u
     async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(
-                api.running(tmp_path, await PostgresStore.open(postgres_url, Vault([b"0" * 32])))
+                # with room for a few, neither takes all the turns
+                api.running(tmp_path, await PostgresStore.open(postgres_url, Vault([b"0" * 32])), memory_deliveries=4)
             )
             for _ in range(2)
         ]

@@ -140,7 +140,11 @@ async def test_batches_that_share_rates_do_not_wait_in_a_circle(pair: Pair, post
 async def test_two_nodes_keep_the_rate_of_an_application(tmp_path: Path, postgres_url: str, ordered: bool) -> None:
     rate, count, endpoints = 20, 20, 3
     async with AsyncExitStack() as stack:
-        nodes = [await stack.enter_async_context(api.running(tmp_path, await opened(postgres_url))) for _ in range(2)]
+        nodes = [
+            # with room for a few, neither takes all the turns
+            await stack.enter_async_context(api.running(tmp_path, await opened(postgres_url), memory_deliveries=4))
+            for _ in range(2)
+        ]
         app, other = await nodes[0].app(throttleRate=rate), await nodes[0].app()
         for _ in range(endpoints):
             await nodes[0].endpoint(app, ordered=ordered)
@@ -151,7 +155,7 @@ async def test_two_nodes_keep_the_rate_of_an_application(tmp_path: Path, postgre
         made = await api.attempts_of(nodes, count * endpoints + 1)
         found = [attempt.started_at for attempt in made if attempt.app == app]
         assert len(found) == count * endpoints
-        assert ordered or all(node.watch.attempts for node in nodes)
+        assert all(node.watch.attempts for node in nodes)
         # a busy machine starts some of them late, and then the next ones seem early
         assert median(b - a for a, b in zip(found, found[rate + 1 :])) > 0.9 * SECOND
         assert found[-1] - found[0] >= (len(found) - rate // 2) * SECOND // rate
