@@ -8,19 +8,19 @@ from random import Random
 from bench.load import until
 
 from tests.faults.conftest import Scale
-from tests.faults.nodes import ALERT, PATIENCE, QUICK, Nodes
+from tests.faults.nodes import ALERT, LEASE, PATIENCE, QUICK, Nodes
 from tests.faults.traffic import database, none_pending, through
 from tests.receiver import OK, Peer, receiving
 
 SEED = 20260131
 NODES = 3
-GRACE = 1
+GRACE = 5
 """How long after its death a request of a node may still be read (s)."""
 
 
 async def test_nodes_are_killed_at_random(url: str, nodes: Nodes, scale: Scale) -> None:
     rng = Random(SEED)
-    await nodes.start(NODES)
+    await nodes.start(NODES, lease=f"{LEASE + 4}s", delivery_timeout="5s")  # what a busy machine does not outlast
     deaths: list[tuple[float, set[tuple[str, str]]]] = []
     async with through(nodes, SEED) as traffic, database(url) as db:
         traffic.begin()
