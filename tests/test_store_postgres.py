@@ -295,7 +295,7 @@ async def test_nothing_comes_back_that_is_expunged_while_an_attempt_is_written(p
         await run(one, erasure.expunge_messages(app.id, [message.id]))
         work = Settlement(step(leased, "delivered"), 3, attempt, now=NOW)
         settling = asyncio.create_task(pair[1].commit([work]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GRACE):
             while not await one.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 pass
     assert await settling == [Settled(True)]
