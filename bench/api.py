@@ -16,7 +16,7 @@ from bench.report import Check, Found, at_least, at_most, fact
 from bench.seed import APP, seed_wide
 from bench.throughput import Requests, flowing
 
-SERVERS, PAIRS, SECONDS, SETTLING = 3, 8, 1.0, 0.1
+SERVERS, PAIRS, SECONDS, SETTLING = 5, 12, 0.4, 0.1
 SHARE = 90
 ENDPOINTS, MATCHING = 10_000, 10
 TIMES = 300
@@ -25,7 +25,7 @@ BAR = 20
 
 async def run(bench: Bench) -> Found:
     """The pipeline with requests of an SDK against plain ones, in turn, on several servers: each has its own luck."""
-    servers, pairs, seconds = (1, 2, 0.5) if bench.quick else (SERVERS, PAIRS, SECONDS)
+    servers, pairs, seconds = (1, 2, 0.4) if bench.quick else (SERVERS, PAIRS, SECONDS)
     kinds = {"plain": plain_requests, "sdk": sdk_requests}
     runs = [pair for _ in range(servers) for pair in await _pairs(bench, kinds, pairs, seconds)]
     shares = [pair["sdk"]["per_second"] / pair["plain"]["per_second"] * 100 for pair in runs]

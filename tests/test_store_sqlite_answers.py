@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tenterhook.clock import DAY, HOUR
@@ -34,7 +35,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Sqli
     return lambda: SqliteStore.open(tmp_path / "t.db", Vault([b"0" * 32]), synchronous="OFF")
 
 
-async def remember(store: SqliteStore, answers: list[Remember], at_once: int = 64) -> list[Accepted]:
+async def remember(store: SqliteStore, answers: list[Remember], at_once: int = sqlite_answers.PAGE) -> list[Accepted]:
     done: list[Accepted] = []
     for start in range(0, len(answers), at_once):
         found = await store.commit([Accept(None, (), None, one) for one in answers[start : start + at_once]])
@@ -49,11 +50,12 @@ def count(path: Path, table: str) -> int:
 
 
 def walked(path: Path) -> tuple[int, int]:
-    """Up to which id all keys should be in the index, and how many of them are not."""
+    """Up to which page all keys should be in the index, and how many of them are not."""
     with sqlite3.connect(path / "t.db") as db:
         (upto,) = db.execute("SELECT id FROM answered_upto").fetchone()
-        text = "SELECT count(*) FROM answered WHERE id <= ? AND key NOT IN (SELECT key FROM answered_key)"
-        return upto, db.execute(text, (upto,)).fetchone()[0]
+        pages = db.execute("SELECT answers FROM answered WHERE id <= ?", (upto,)).fetchall()
+        indexed = {key for (key,) in db.execute("SELECT key FROM answered_key")}
+    return upto, sum(one[0] not in indexed for (page,) in pages for one in msgspec.msgpack.decode(page))
 
 
 async def test_every_key_is_known_again_wherever_it_is(opened: Callable[[], SqliteStore], tmp_path: Path) -> None:
@@ -61,10 +63,10 @@ async def test_every_key_is_known_again_wherever_it_is(opened: Callable[[], Sqli
     done = await remember(store, [answer(n) for n in range(COUNT)])
     assert all(one.remembered is None for one in done)
     upto, missing = walked(tmp_path)
-    assert (upto > RECENT, missing) == (True, 0)
+    assert (upto * sqlite_answers.PAGE > RECENT, missing) == (True, 0)
     again = await remember(store, [answer(n, text="other") for n in range(COUNT)])
     assert [one.remembered for one in again] == [remembered(n) for n in range(COUNT)]
-    assert count(tmp_path, "answered") == COUNT
+    assert count(tmp_path, "answered") == COUNT // sqlite_answers.PAGE
     await store.close()
 
 
@@ -105,6 +107,23 @@ async def test_walks_that_are_rolled_back_are_taken_again(opened: Callable[[], S
     await store.close()
 
 
+async def test_a_large_commit_has_several_pages(opened: Callable[[], SqliteStore], tmp_path: Path) -> None:
+    store = opened()
+    many = 3 * sqlite_answers.PAGE + 1
+    await remember(store, [answer(n) for n in range(many)], at_once=many)
+    assert count(tmp_path, "answered") == 4
+    for reopened in range(2):
+        again = await remember(store, [answer(n, text="other") for n in range(many)], at_once=many)
+        assert [one.remembered for one in again] == [remembered(n) for n in range(many)], reopened
+        await store.close()
+        store = opened()
+    assert (
+        await store.prune(NOW + HOUR, 0, 1) == sqlite_answers.PAGE
+    )  # at least so many, and no more than a page beyond
+    assert await store.prune(NOW + HOUR, 0, 1_000) == 2 * sqlite_answers.PAGE
+    await store.close()
+
+
 async def test_a_key_that_has_expired_may_be_used_again(opened: Callable[[], SqliteStore]) -> None:
     store = opened()
     await remember(store, [answer(n) for n in range(COUNT)])
@@ -129,7 +148,7 @@ async def test_expired_answers_go_with_their_keys_and_ids_are_not_given_again(
     await remember(store, [answer(-1)])
     assert await store.recall(answer(-1).key, NOW) == remembered(-1)
     with sqlite3.connect(tmp_path / "t.db") as db:
-        assert db.execute("SELECT max(id) FROM answered").fetchone()[0] == COUNT + 1
+        assert db.execute("SELECT max(id) FROM answered").fetchone()[0] == COUNT // sqlite_answers.PAGE + 1
     await store.close()
 
 
@@ -139,7 +158,7 @@ async def test_what_is_remembered_for_long_keeps_nothing_else(
     store = opened()
     month = answer(0, until=NOW + 30 * DAY)
     await remember(store, [month, *(answer(n) for n in range(1, 100))], at_once=10)
-    assert await store.prune(NOW + HOUR, 0, 1_000) == 98
+    assert await store.prune(NOW + HOUR, 0, 1_000) == 89
     assert (count(tmp_path, "answered"), count(tmp_path, "idempotency")) == (1, 1)
     assert await store.recall(month.key, NOW + DAY) == remembered(0)
     (done,) = await remember(store, [answer(0, made_at=NOW + DAY, until=NOW + 2 * DAY, text="other")])

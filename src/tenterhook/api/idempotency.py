@@ -82,8 +82,8 @@ class Idempotency:
             return None
         if not 0 < len(text) <= LONGEST_KEY:
             raise BadRequest(f"an idempotency key has 1 to {LONGEST_KEY} characters")
-        uri = call.path.rstrip("/").encode() + b"?" + call.query_text
-        digest = _digest(b"\0".join((call.token.id.encode(), text, uri)))
+        path = call.path.rstrip("/").encode()
+        digest = _digest(b"%b\0%b\0%b?%b" % (call.token.id.encode(), text, path, call.query_text))
         if digest in self._in_progress:
             raise IdempotencyInProgress
         # claimed before the body is awaited: the twin of this request may be a moment behind

@@ -17,7 +17,7 @@ from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed, tuples
 from tenterhook.store.sqlite_answers import Answers
 from tenterhook.store.sqlite_run import chunks, insert, run
-from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Remembered, Settled, Settlement, Work
+from tenterhook.store.work import Accept, Accepted, Claim, Claimed, Done, Page, Settled, Settlement, Work
 
 Accepts = list[tuple[int, Accept]]
 
@@ -211,14 +211,11 @@ def _without_outdated(db: sqlite3.Connection, items: Accepts, done: dict[int, Do
 
 def _without_remembered(items: Accepts, answers: Answers, done: dict[int, Done]) -> Accepts:
     made_at = {a.remember.key: a.remember.made_at for _, a in items if a.remember is not None}
-    if not made_at:
-        return items
+    found = answers.known(made_at) if made_at else []
+    if not found and len(made_at) == sum(a.remember is not None for _, a in items):
+        return items  # none is known, and none comes twice
     # an expired answer may still be there until it is pruned
-    known = {
-        key: Remembered(*answer)
-        for key, *answer, expires_at in answers.known(list(made_at))
-        if key in made_at and expires_at > made_at[key]
-    }
+    known = {one.key: one.remembered for one in found if one.expires_at > made_at[one.key]}
     fresh, seen = [], set[bytes]()
     for n, a in items:
         key = None if a.remember is None else a.remember.key

@@ -1,7 +1,7 @@
 """The schema of both databases, as forward migrations: entry n brings a database from version n to n + 1.
 
 Never change an entry that was released; add one. `document` holds an object's fields as JSON, `sealed` its secret ones
-encrypted. `answered` is where SQLite keeps the answers of committed batches, in the order in which they expire;
+encrypted. `answered` is where SQLite keeps the answers of committed batches, a page for each, in the order of expiry;
 `idempotency` has those of other requests, and on PostgreSQL all. Keys that must be unique over the whole history are tables
 of their own. Partial indexes keep the hot path small: a delivery is in `delivery_due` only while something can still happen
 to it, and one that goes straight from acceptance to success never enters `delivery_lapse`. `copying` has rows while a copy
@@ -133,10 +133,7 @@ MIGRATIONS = [
         CREATE INDEX received_source ON received (source, id);
         CREATE INDEX received_unusual ON received (source, verdict, id) WHERE verdict <> 'accepted';
         CREATE INDEX received_duplicate ON received (message) WHERE verdict = 'duplicate';
-        CREATE TABLE answered (
-            id INTEGER PRIMARY KEY, key BLOB NOT NULL, body_hash BLOB NOT NULL, status INTEGER NOT NULL,
-            answer BLOB NOT NULL, expires_at INTEGER NOT NULL
-        );
+        CREATE TABLE answered (id INTEGER PRIMARY KEY, expires_at INTEGER NOT NULL, answers BLOB NOT NULL);
         CREATE TABLE answered_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE answered_upto (id INTEGER NOT NULL);
         INSERT INTO answered_upto VALUES (0);

@@ -1,38 +1,63 @@
 """Answers to requests by idempotency key: written at the end of a table, and indexed later.
 
 Keys are random. A table in their order would have another page to write for almost every key, which costs more than the
-message that it belongs to. So answers are kept in the order in which they were given (`answered`), and the ids of the
-newest are in memory. When there are many, they go into the index on disk (`answered_key`) by a walk through the keys, a
-stretch at a time: the keys of a stretch begin with the same bits, and neighbours share a page.
+message that it belongs to. So the answers of a commit are kept together in one row, its page (`answered`), in the order in
+which they were given, and the pages of the newest keys are in memory. When there are many, keys go into the index on disk
+(`answered_key`) by a walk through them, a stretch at a time: the keys of a stretch begin with the same bits, and neighbours
+share a part of the index.
 
-What is in memory when a process ends is read again from the end of `answered`: `answered_upto` has the id up to which all
+What is in memory when a process ends is read again from the end of `answered`: `answered_upto` has the page up to which all
 keys are in the index. Only the server remembers answers, so whatever it does not know was not given.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
-from itertools import takewhile
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from tenterhook.clock import DAY
 from tenterhook.store import rows
 from tenterhook.store.objects import REMEMBER_AGAIN
-from tenterhook.store.rows import Row
 from tenterhook.store.sql import listed
 from tenterhook.store.sqlite_run import insert, padded
 from tenterhook.store.work import Remember, Remembered
 
 LASTING = DAY
-"""What is remembered for longer goes to `idempotency` at once: in `answered`, ids are in the order of expiry."""
+"""What is remembered for longer goes to `idempotency` at once: in `answered`, pages are in the order of expiry."""
 
 RECENT = 50_000
-"""How many keys wait in memory before a walk begins; with their ids they take about 8 MiB."""
+"""How many keys wait in memory before a walk begins; with their pages they take about 8 MiB."""
 
-STRETCHES = 128
+PAGE = 64
+"""The most answers in a page: all of it is read for any of them."""
+
+_SHIFT = 1
+STRETCHES = 256 >> _SHIFT
 _EVERY = 128  # so many keys in for a stretch out: at the end of a walk there is a third more in memory
 
 Keys = dict[bytes, int]
-"""The id of the answer to each key."""
+"""The page of the answer to each key."""
+
+
+class Answer(Struct, array_like=True):
+    """The columns of `rows.REMEMBER`."""
+
+    key: bytes
+    body_hash: bytes
+    status: int
+    answer: bytes
+    expires_at: int
+
+    @property
+    def remembered(self) -> Remembered:
+        return Remembered(self.body_hash, self.status, self.answer)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Answer]).decode
 
 
 class Answers:
@@ -55,27 +80,37 @@ class Answers:
         recent: list[Keys] = [{} for _ in range(STRETCHES)]
         (self._indexed,) = self._db.execute("SELECT id FROM answered_upto").fetchone()
         (self._newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM answered").fetchone()
-        for key, one in self._db.execute("SELECT key, id FROM answered WHERE id > ? ORDER BY id", (self._indexed,)):
-            recent[_stretch_of(key)][key] = one
+        for page, answers in self._db.execute(
+            "SELECT id, answers FROM answered WHERE id > ? ORDER BY id", (self._indexed,)
+        ):
+            for one in _decode(answers):
+                recent[one.key[0] >> _SHIFT][one.key] = page
         self._recent = recent
 
-    def known(self, keys: Sequence[bytes]) -> list[Row]:
-        """What is remembered under these keys, by whatever verb, expired or not (the columns of `rows.REMEMBER`)."""
+    def known(self, keys: Collection[bytes]) -> list[Answer]:
+        """What is remembered under these keys, by whatever verb, expired or not."""
         self._load()
-        found = [row for chunk in padded(keys) for row in self._db.execute(_indexed(len(chunk)), chunk)]
-        for key in keys:
-            one = self._recent[_stretch_of(key)].get(key)
-            if one is not None:
-                found += self._db.execute(_RECENT, (one,))
-        # a key may have been used again after it expired: ids grow, so the answer that counts comes last
-        return [row[1:] for row in sorted(found)]
+        found: list[Answer] = []
+        recent = self._recent
+        pages = {page for key in keys if (page := recent[key[0] >> _SHIFT].get(key)) is not None}
+        for chunk in padded(list(keys)):
+            for page, *answer in self._db.execute(_looked_up(len(chunk)), chunk):
+                if page is None:
+                    found.append(Answer(*answer))
+                else:
+                    pages.add(page)
+        # a key may have been used again after it expired: pages are numbered, so the answer that counts comes last
+        for page in sorted(pages):
+            found += [one for one in self._page(page) if one.key in keys]
+        return found
+
+    def _page(self, page: int) -> list[Answer]:
+        row = self._db.execute("SELECT answers FROM answered WHERE id = ?", (page,)).fetchone()
+        return [] if row is None else _decode(row[0])
 
     def recall(self, key: bytes, now: int) -> Remembered | None:
         """What is remembered under this key at `now`."""
-        for _, *answer, expires_at in reversed(self.known([key])):
-            if expires_at > now:
-                return Remembered(*answer)
-        return None
+        return next((one.remembered for one in reversed(self.known([key])) if one.expires_at > now), None)
 
     def add(self, answers: Sequence[Remember]) -> None:
         """Remember these, after `known` has told that none of them is."""
@@ -86,11 +121,14 @@ class Answers:
         if not answers:
             return
         self._load()
-        numbered = list(enumerate(answers, self._newest + 1))
-        insert(
-            self._db, "answered", f"id, {rows.REMEMBER}", [(n, *rows.remember_row(answer)) for n, answer in numbered]
-        )
-        self._fresh = {answer.key: n for n, answer in numbered}
+        pages = [answers[start : start + PAGE] for start in range(0, len(answers), PAGE)]
+        numbered = list(enumerate(pages, self._newest + 1))
+        written = [
+            (n, max([one.expires_at for one in page]), _encode([rows.remember_row(one) for one in page]))
+            for n, page in numbered
+        ]
+        insert(self._db, "answered", "id, expires_at, answers", written)
+        self._fresh = {one.key: n for n, page in numbered for one in page}
         self._added += len(answers)
         if self._added >= _EVERY:
             self._added = 0
@@ -98,7 +136,7 @@ class Answers:
 
     def _walk(self) -> None:
         """Bring one stretch of keys into the index, if a walk is on or due."""
-        if not self._upto and self._newest - self._indexed > RECENT:
+        if not self._upto and sum(map(len, self._recent)) > RECENT:
             self._upto, self._at = self._newest, 0
         if not self._upto:
             return
@@ -116,8 +154,9 @@ class Answers:
             self._at += 1
             if self._at == STRETCHES:
                 self._indexed, self._upto = self._upto, 0
-        for key, one in self._fresh.items():
-            self._recent[_stretch_of(key)][key] = self._newest = one
+        recent = self._recent
+        for key, page in self._fresh.items():
+            recent[key[0] >> _SHIFT][key] = self._newest = page
         self.rolled_back()
 
     def rolled_back(self) -> None:
@@ -125,48 +164,45 @@ class Answers:
         self._fresh, self._stretch = {}, None
 
     def prune(self, now: int, limit: int) -> int:
-        """Forget what has expired; how many. The newest of all stays: its id must not be given again."""
-        oldest = self._db.execute(
-            "SELECT expires_at, key, id FROM answered WHERE id < (SELECT max(id) FROM answered) ORDER BY id LIMIT ?",
-            (limit,),
+        """Forget what has expired; how many. The newest page stays: its number must not be given again."""
+        gone: list[tuple[bytes, int]] = []
+        last = 0
+        pages = self._db.execute(
+            "SELECT id, expires_at, answers FROM answered WHERE id < (SELECT max(id) FROM answered) ORDER BY id"
         )
-        gone = [(key, one) for _, key, one in takewhile(lambda row: row[0] <= now, oldest)]
-        oldest.close()
+        for page, expires_at, answers in pages:
+            if expires_at > now or len(gone) >= limit:
+                break
+            last = page
+            gone += [(one.key, page) for one in _decode(answers)]
+        pages.close()
         if not gone:
             return 0
         self._load()
-        for key, one in gone:
-            recent = self._recent[_stretch_of(key)]
-            if recent.get(key) == one:
+        for key, page in gone:
+            recent = self._recent[key[0] >> _SHIFT]
+            if recent.get(key) == page:
                 del recent[key]  # it has expired: nobody misses it, however the transaction ends
-        last = gone[-1][1]
         for keys in padded(sorted([key for key, _ in gone])):
-            # a key that has been used again since then is in the index with a higher id
+            # a key that has been used again since then is in the index with a higher page
             self._db.execute(f"DELETE FROM answered_key WHERE id <= ? AND key IN ({listed(len(keys))})", (last, *keys))
         self._db.execute("DELETE FROM answered WHERE id <= ?", (last,))
         return len(gone)
 
 
-def _stretch_of(key: bytes) -> int:
-    return key[0] * STRETCHES // 256
-
-
-_RECENT = f"SELECT id, {rows.REMEMBER} FROM answered WHERE id = ?"
-
-
 @cache
-def _indexed(count: int) -> str:
+def _looked_up(count: int) -> str:
     # joined to the keys: lists in IN would be sorted into tables of their own first
     keys = f"(VALUES {', '.join(f'(?{n})' for n in range(1, count + 1))}) AS v"
     return (
-        f"SELECT a.id, {rows.of('a', rows.REMEMBER)} FROM {keys} CROSS JOIN answered_key AS k ON k.key = v.column1"
-        " CROSS JOIN answered AS a ON a.id = k.id AND a.key = k.key"
-        f" UNION ALL SELECT 0, {rows.of('i', rows.REMEMBER)} FROM {keys} CROSS JOIN idempotency AS i ON i.key = v.column1"
+        f"SELECT k.id, NULL, NULL, NULL, NULL, NULL FROM {keys} CROSS JOIN answered_key AS k ON k.key = v.column1"
+        f" UNION ALL SELECT NULL, {rows.of('i', rows.REMEMBER)} FROM {keys}"
+        " CROSS JOIN idempotency AS i ON i.key = v.column1"
     )
 
 
 def gather(db: sqlite3.Connection) -> None:
     """Put every answer into `idempotency`, where both databases look, inside the transaction that is open."""
-    text = f"INSERT INTO idempotency ({rows.REMEMBER}) SELECT {rows.REMEMBER} FROM answered"
-    newest = "id IN (SELECT max(id) FROM answered GROUP BY key)"
-    db.execute(f"{text} WHERE {newest} ON CONFLICT {REMEMBER_AGAIN}")
+    for (answers,) in db.execute("SELECT answers FROM answered ORDER BY id"):
+        # of two with the same key the later one counts
+        insert(db, "idempotency", rows.REMEMBER, [astuple(one) for one in _decode(answers)], REMEMBER_AGAIN)
