@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import cast
 
 from msgspec.structs import replace
@@ -38,16 +37,16 @@ class Unstorable(TenterhookError):
 
 
 class Batch:
-    """What goes into one commit: what is `waiting`, from when the store has begun with it."""
+    """What goes into one commit: what is `waiting`, or what can be taken when the store begins with it."""
 
-    def __init__(self, take: Callable[[], list[Waiting]]) -> None:
-        self._take = take
-        self.waiting: list[Waiting] = []
+    def __init__(self, waiting: list[Waiting], take: Callable[[], list[Waiting]] | None = None) -> None:
+        self.waiting, self._take = waiting, take
         self._places: list[int] = []
 
     def begin(self) -> list[Work]:
         """The work, for the store."""
-        self.waiting = self._take()
+        if self._take is not None:
+            self.waiting = self._take()
         work, self._places = _unfolded([piece for piece, _ in self.waiting])
         return work
 
@@ -105,7 +104,7 @@ class Committer:
         while self._gathered or not self._closing:
             if self._gathered and not self._asked:
                 self._asked = True
-                await self._commit(Batch(self._take))
+                await self._commit(Batch([], self._take))
             else:
                 self._wake.clear()
                 await self._wake.wait()
@@ -133,21 +132,22 @@ class Committer:
             refused = batch.waiting + self._take_all()
             _resolve(refused, [error] * len(refused))
         except Exception as error:
-            await self._commit_singly(batch.waiting or self._take(), error)
+            if len(batch.waiting) == 1:
+                _refuse(batch.waiting[0], error)
+                return
+            for one in batch.waiting or self._take():
+                # one of them is poisonous: it must not take the others with it
+                await self._commit(Batch([one]))
         else:
             batch.resolve(done)
             if batch.waiting:
                 self._instrument.committed(len(batch.waiting))
 
-    async def _commit_singly(self, waiting: list[Waiting], error: Exception) -> None:
-        """One of them is poisonous: it must not take the others with it."""
-        if len(waiting) == 1:
-            work = waiting[0][0][0]
-            log.error("a piece of work cannot be committed: %s", _named(work), exc_info=error)
-            _resolve(waiting, [Unstorable(f"this cannot be stored: {error}")])
-            return
-        for one in waiting:
-            await self._commit(Batch(partial(list, [one])))
+
+def _refuse(one: Waiting, error: Exception) -> None:
+    (work, _), _ = one
+    log.error("a piece of work cannot be committed: %s", _named(work), exc_info=error)
+    _resolve([one], [Unstorable(f"this cannot be stored: {error}")])
 
 
 def _fitting(waiting: list[Waiting]) -> list[Waiting]:
