@@ -1,7 +1,7 @@
 """Group commit: what gathers during a commit goes into the next one, and nobody pays for another's bad work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,22 +24,16 @@ ALL = Cursor(limit=100)
 
 
 class GatedStore(SqliteStore):
-    """The real store behind a gate: a commit that has begun waits until it is let through, or is told to fail."""
+    """The real store behind a gate: a commit waits until it is let through, or is told to fail."""
 
     gate: asyncio.Event
     failing = False
-    failing_at_once = False
-    begun: list[int]
 
-    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-        if self.failing_at_once:
-            raise StoreUnavailable
-        work = begin()
-        self.begun.append(len(work))
+    async def commit(self, work: Sequence[Work]) -> list[Done]:
         await self.gate.wait()
         if self.failing:
             raise StoreUnavailable
-        return await super().commit_next(lambda: work)
+        return await super().commit(work)
 
 
 class Batches(Instrument):
@@ -56,7 +50,7 @@ class Batches(Instrument):
 async def store(tmp_path: Path) -> AsyncIterator[GatedStore]:
     store = GatedStore.open(tmp_path / "t.db", VAULT, inline=True, synchronous="OFF")
     assert isinstance(store, GatedStore)
-    store.gate, store.begun = asyncio.Event(), []
+    store.gate = asyncio.Event()
     store.gate.set()
     await store.create_application(APP)
     await store.create_endpoint(APP.id, ENDPOINT)
@@ -103,38 +97,14 @@ async def test_what_gathers_during_a_commit_goes_into_the_next_one(
     committer: Committer, store: GatedStore, batches: Batches
 ) -> None:
     store.gate.clear()
-    waiting: list[asyncio.Task[object]] = []
-    for count in (1, 50, 3, 4):
-        waiting += submit(committer, count)
-        await settle_down()
-    # the store may begin with one before the last is answered, and with no more
-    assert store.begun == [1, 50]
-    assert not any(task.done() for task in waiting)
-    store.gate.set()
-    await asyncio.gather(*waiting)
-    assert batches.sizes == [1, 50, 7]
-
-
-async def test_a_batch_is_taken_when_the_store_begins(tmp_path: Path, batches: Batches) -> None:
-    class Busy(SqliteStore):
-        free = asyncio.Event()
-
-        async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-            await self.free.wait()
-            return await super().commit_next(begin)
-
-    store = Busy.open(tmp_path / "t.db", VAULT)
-    committer = Committer(store, batches)
-    committer.start()
     waiting = submit(committer, 1)
     await settle_down()
     waiting += submit(committer, 50)
     await settle_down()
-    Busy.free.set()
+    assert not any(task.done() for task in waiting)
+    store.gate.set()
     await asyncio.gather(*waiting)
-    assert batches.sizes == [51]
-    await committer.close()
-    await store.close()
+    assert batches.sizes == [1, 50]
 
 
 async def test_all_kinds_of_work_share_a_commit_and_get_their_own_answers(
@@ -167,29 +137,15 @@ async def test_batches_are_bounded_in_number_and_bytes(
     assert batches.sizes == [2, 2, 1, 1, 1]
 
 
-@pytest.mark.parametrize("failing", ["failing", "failing_at_once"])
 async def test_a_database_that_is_gone_is_told_to_everybody_and_nothing_is_left_behind(
-    committer: Committer, store: GatedStore, failing: str
-) -> None:
-    setattr(store, failing, True)
-    answers = await asyncio.gather(*submit(committer, 3), return_exceptions=True)
-    assert [type(a) for a in answers] == [StoreUnavailable] * 3
-    setattr(store, failing, False)
-    await asyncio.gather(*submit(committer, 1))
-    assert len(await store.list_messages(APP.id, ALL)) == 1
-
-
-async def test_a_database_that_goes_among_poisonous_pieces_leaves_nobody_waiting(
     committer: Committer, store: GatedStore
 ) -> None:
-    store.gate.clear()
-    poison = Accept(new_message(APP, order_key="\ud800"))  # cannot be encoded
-    waiting = [asyncio.ensure_future(committer.accept(poison)), *submit(committer, 2)]
-    await settle_down()
-    store.failing_at_once = True  # for each by itself
-    store.gate.set()
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    store.failing = True
+    answers = await asyncio.gather(*submit(committer, 3), return_exceptions=True)
     assert [type(a) for a in answers] == [StoreUnavailable] * 3
+    store.failing = False
+    await asyncio.gather(*submit(committer, 1))
+    assert len(await store.list_messages(APP.id, ALL)) == 1
 
 
 async def test_one_poisonous_piece_does_not_take_the_others_with_it(

@@ -1,7 +1,6 @@
 """The store as one process reaches it: slow at times, failing before or after the fact, and gone with its process."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from tenterhook.clock import MILLISECOND, Clock
 from tenterhook.errors import OutcomeUnknown, StoreUnavailable
 from tenterhook.store.sqlite import SqliteStore
-from tenterhook.store.work import Accept, Claim, Done, Page, Work
+from tenterhook.store.work import Accept, Claim, Page
 from tests.simulation.loop import for_ever, pause
 
 _WAITS = (0, 0, 1, 1, 2, 5, 20, 200)
@@ -51,47 +50,30 @@ class Line:
     """Every verb of the store, with faults. Once `dead`, a call never returns and nothing more is done."""
 
     shared = False
-    commits_ahead = 1
 
     def __init__(self, store: SqliteStore, faults: Faults, rng: Random, clock: Clock, written: Written) -> None:
         self._store, self._faults, self._rng, self._clock = store, faults, rng, clock
         self._written = written
-        self._writing = asyncio.Lock()
         self.dead = False
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await self._reach([])
+            await self._wait()
+            if self._faults.outage_at(self._clock.now()) or self._rng.random() < self._faults.refused:
+                self._written.failures += 1
+                if verb == "commit":
+                    self._written.refused.update(w.message.id for w in args[0] if isinstance(w, Accept) and w.message)
+                raise StoreUnavailable("planted: before")
             result = await getattr(self._store, verb)(*args, **kwargs)
-            await self._return()
+            if verb == "commit":
+                self._note(args[0], result)
+            await self._wait()
+            if self._rng.random() < self._faults.lost:
+                self._written.failures += 1
+                raise OutcomeUnknown("planted: after")
             return result
 
         return call
-
-    async def commit(self, work: Sequence[Work]) -> list[Done]:
-        return await self.commit_next(lambda: work)
-
-    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-        async with self._writing:
-            work = begin()
-            await self._reach(work)
-            done = await self._store.commit(work)
-            self._note(work, done)
-        await self._return()
-        return done
-
-    async def _reach(self, work: Sequence[Work]) -> None:
-        await self._wait()
-        if self._faults.outage_at(self._clock.now()) or self._rng.random() < self._faults.refused:
-            self._written.failures += 1
-            self._written.refused.update(w.message.id for w in work if isinstance(w, Accept) and w.message)
-            raise StoreUnavailable("planted: before")
-
-    async def _return(self) -> None:
-        await self._wait()
-        if self._rng.random() < self._faults.lost:
-            self._written.failures += 1
-            raise OutcomeUnknown("planted: after")
 
     async def _wait(self) -> None:
         if self._faults.slow and not self.dead:
@@ -99,7 +81,7 @@ class Line:
         if self.dead:
             await for_ever()
 
-    def _note(self, work: Sequence[Work], done: Sequence[Done]) -> None:
+    def _note(self, work: list[Any], done: list[Any]) -> None:
         self._written.commits += 1
         for piece, answer in zip(work, done, strict=True):
             if isinstance(piece, Claim) and isinstance(answer, Page):

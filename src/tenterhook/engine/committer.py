@@ -1,15 +1,12 @@
 """Group commit: what many coroutines want written while one commit runs goes into the next one, as one transaction.
 
-No timer and no sleep: a lone piece of work is committed at once, and under load the batches grow by themselves. A store
-may be asked for a commit before the last one is answered: it takes the batch when it can begin, so that its writer does
-not wait for the event loop, which has most to do just then. The committer knows no SQL; the store does a whole batch and
-answers for each piece.
+No timer and no sleep: a lone piece of work is committed at once, and under load the batches grow by themselves. It
+knows no SQL; the store's `commit` does a whole batch and answers for each piece.
 """
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from msgspec.structs import replace
@@ -36,45 +33,25 @@ class Unstorable(TenterhookError):
     code = "unstorable"
 
 
-class Batch:
-    """What goes into one commit: what is `waiting`, or what can be taken when the store begins with it."""
-
-    def __init__(self, waiting: list[Waiting], take: Callable[[], list[Waiting]] | None = None) -> None:
-        self.waiting, self._take = waiting, take
-        self._places: list[int] = []
-
-    def begin(self) -> list[Work]:
-        """The work, for the store."""
-        if self._take is not None:
-            self.waiting = self._take()
-        work, self._places = _unfolded([piece for piece, _ in self.waiting])
-        return work
-
-    def resolve(self, done: list[Done]) -> None:
-        """Give the answers to those who wait."""
-        _resolve(self.waiting, [done[place] for place in self._places])
-
-
 class Committer:
     """Gathers work for one store. Start it, submit to it, close it."""
 
     def __init__(self, store: Store, instrument: Instrument) -> None:
         self._store, self._instrument = store, instrument
         self._gathered: list[Waiting] = []
-        self._taking = threading.Lock()
-        self._asked = False  # the store, for a commit whose batch it has not taken yet
         self._wake = asyncio.Event()
         self._closing = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._run(), name="committer") for _ in range(1 + self._store.commits_ahead)]
+        self._task = asyncio.create_task(self._run(), name="committer")
 
     async def close(self) -> None:
         """Commit what was submitted, then end."""
         self._closing = True
         self._wake.set()
-        await asyncio.gather(*self._tasks)
+        if self._task is not None:
+            await self._task
 
     async def accept(self, work: Accept) -> Accepted:
         """Raises Conflict, IdempotencyInProgress, Unstorable, StoreUnavailable; then nothing was written."""
@@ -101,63 +78,44 @@ class Committer:
         return future
 
     async def _run(self) -> None:
-        while self._gathered or not self._closing:
-            if self._gathered and not self._asked:
-                self._asked = True
-                await self._commit(Batch([], self._take))
-            else:
-                self._wake.clear()
-                await self._wake.wait()
-        self._wake.set()  # for the other one, which may end as well
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._gathered:
+                batch = self._take()
+                done = await self._commit([piece for piece, _ in batch])
+                _resolve(batch, done)
+                if isinstance(done[-1], StoreUnavailable):
+                    # what gathered meanwhile has waited as long, and would only wait for the same again
+                    _resolve(self._gathered, [done[-1]] * len(self._gathered))
+                    self._gathered = []
+            if self._closing:
+                return
 
     def _take(self) -> list[Waiting]:
-        """The next batch. On a thread of the store, while others submit."""
-        with self._taking:
-            self._asked = False
-            batch = _fitting(self._gathered[:MAX_BATCH])
-            del self._gathered[: len(batch)]
+        count = size = 0
+        for (work, _), _future in self._gathered[:MAX_BATCH]:
+            size += _weight(work)
+            if count and size > MAX_BATCH_BYTES:
+                break
+            count += 1
+        batch, self._gathered = self._gathered[:count], self._gathered[count:]
         return batch
 
-    def _take_all(self) -> list[Waiting]:
-        with self._taking:
-            self._asked = False
-            everything, self._gathered = self._gathered, []
-        return everything
-
-    async def _commit(self, batch: Batch) -> None:
+    async def _commit(self, pieces: list[Piece]) -> list[Done]:
+        work, places = _unfolded(pieces)
         try:
-            done = await self._store.commit_next(batch.begin)
+            done = await self._store.commit(work)
         except StoreUnavailable as error:
-            # what gathered meanwhile has waited as long, and would only wait for the same again
-            refused = batch.waiting + self._take_all()
-            _resolve(refused, [error] * len(refused))
+            return [error] * len(pieces)
         except Exception as error:
-            if len(batch.waiting) == 1:
-                _refuse(batch.waiting[0], error)
-                return
-            for one in batch.waiting or self._take():
-                # one of them is poisonous: it must not take the others with it
-                await self._commit(Batch([one]))
-        else:
-            batch.resolve(done)
-            if batch.waiting:
-                self._instrument.committed(len(batch.waiting))
-
-
-def _refuse(one: Waiting, error: Exception) -> None:
-    (work, _), _ = one
-    log.error("a piece of work cannot be committed: %s", _named(work), exc_info=error)
-    _resolve([one], [Unstorable(f"this cannot be stored: {error}")])
-
-
-def _fitting(waiting: list[Waiting]) -> list[Waiting]:
-    """As many of them as go into one commit."""
-    size = 0
-    for count, ((work, _), _) in enumerate(waiting):
-        size += _weight(work)
-        if count and size > MAX_BATCH_BYTES:
-            return waiting[:count]
-    return waiting
+            if len(pieces) == 1:
+                log.exception("a piece of work cannot be committed: %s", _named(work[0]))
+                return [Unstorable(f"this cannot be stored: {error}")]
+            # one of them is poisonous: it must not take the others with it
+            return [answer for one in pieces for answer in await self._commit([one])]
+        self._instrument.committed(len(pieces))
+        return [done[place] for place in places]
 
 
 def _unfolded(pieces: Sequence[Piece]) -> tuple[list[Work], list[int]]:

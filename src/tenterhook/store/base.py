@@ -130,13 +130,11 @@ class Store(Protocol):
 
     `clock` is what nodes that share the database agree on. `shared` tells whether others may work on it at the same time.
     `grace` is how much longer than wanted records may stay, because whole days of them are dropped at once (µs).
-    `commits_ahead` is how many commits may be asked for (by `commit_next`) while one is under way.
     """
 
     clock: Clock
     shared: bool
     grace: int
-    commits_ahead: int
 
     # the engine: no application, because it serves them all
 
@@ -148,12 +146,6 @@ class Store(Protocol):
 
         What one piece of work runs into (a taken event id) is its answer; an exception means that nothing of it
         happened.
-        """
-
-    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-        """`commit` what `begin` returns, after the commits that were asked for earlier.
-
-        `begin` is called once, when the store can write, on whatever thread that is; not at all if it cannot.
         """
 
     async def recover(self, now: int) -> int:

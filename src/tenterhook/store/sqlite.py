@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from tenterhook.clock import Clock, SystemClock
 from tenterhook.errors import SchemaMismatch, StoreUnavailable
@@ -117,7 +117,6 @@ class SqliteStore(SharedVerbs):
 
     shared = False
     grace = 0
-    commits_ahead = 1  # the writer goes from one to the next
 
     def __init__(self, path: Path, vault: Vault, synchronous: str, inline: bool) -> None:
         self._path, self._vault, self._synchronous = path, vault, synchronous
@@ -178,24 +177,23 @@ class SqliteStore(SharedVerbs):
     async def _write(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._transaction(lambda db: run(db, verb(*args, **kwargs)))
 
-    async def _transaction(self, work: Callable[[DB], T]) -> T:
-        return await self._on(self._writing, lambda: self._written(work))
+    async def _transaction(self, work: Callable[Concatenate[DB, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def transaction() -> T:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._db, *args, **kwargs)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._answers.rolled_back()
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._answers.committed()
+            if self._checkpointer is not None:
+                self._checkpointer.committed(self._db)
+            return result
 
-    def _written(self, work: Callable[[DB], T]) -> T:
-        """On the thread of the writer."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(self._db)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._answers.rolled_back()
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        self._answers.committed()
-        if self._checkpointer is not None:
-            self._checkpointer.committed(self._db)
-        return result
+        return await self._on(self._writing, transaction)
 
     async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._on(self._reading, lambda: run(self._reader(), verb(*args, **kwargs)))
@@ -219,14 +217,7 @@ class SqliteStore(SharedVerbs):
             os.close(self._lock)
 
     async def commit(self, work: Sequence[Work]) -> list[Done]:
-        return await self.commit_next(lambda: work)
-
-    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-        def commit() -> list[Done]:
-            work = begin()
-            return self._written(lambda db: batch.commit(db, work, self._answers)) if work else []
-
-        return await self._on(self._writing, commit)
+        return await self._transaction(batch.commit, work, self._answers)
 
     async def recall(self, key: bytes, now: int) -> Remembered | None:
         """By the writer: only it knows what was answered lately."""

@@ -31,7 +31,7 @@ from tenterhook.store.queries import (
     MessageFilter,
 )
 from tenterhook.store.sql import Verb
-from tenterhook.store.work import Accept, Done, Remember, Remembered, Work
+from tenterhook.store.work import Accept, Remember, Remembered
 from tenterhook.vault import Vault
 
 P = ParamSpec("P")
@@ -41,7 +41,6 @@ T = TypeVar("T")
 class SharedVerbs:
     """A store inherits these and says how a verb is run."""
 
-    commits_ahead = 0
     _vault: Vault
 
     async def _read(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -51,13 +50,6 @@ class SharedVerbs:
     async def _write(self, verb: Callable[P, Verb[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a verb in one transaction, kept when it returns and undone when it raises. Raises StoreUnavailable."""
         raise NotImplementedError
-
-    async def commit(self, work: Sequence[Work]) -> list[Done]:
-        """See `Store.commit`."""
-        raise NotImplementedError
-
-    async def commit_next(self, begin: Callable[[], Sequence[Work]]) -> list[Done]:
-        return await self.commit(begin())
 
     async def next_dues(self, after: str | None, limit: int) -> list[NextDue]:
         return await self._read(history.next_dues, after, limit)
