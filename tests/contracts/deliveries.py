@@ -111,3 +111,15 @@ class DeliveryContract:
         await store.create_endpoint(throttled.id, other)
         pages = await store.commit([Claim(one.id, 9, NOW, 7, NOW + LEASE) for one in (endpoint, other)])
         assert [page.app_rate for page in pages if isinstance(page, Page)] == [None, 3]
+
+    async def test_a_claim_for_an_endpoint_that_is_gone_tells_nothing_of_a_rate(
+        self, store: Store, app: Application, endpoint: Endpoint
+    ) -> None:
+        await store.save_application(replace(app, rate_limit=7))
+        message = new_message(app)
+        await store.delete_endpoint(app.id, endpoint.id)
+        # planned by a node that did not know yet
+        await store.commit([Accept(message, (new_delivery(message, endpoint, due_at=NOW + 5),))])
+        (page,) = await store.commit([Claim(endpoint.id, 9, NOW, 7, NOW + LEASE)])
+        assert isinstance(page, Page)
+        assert (page.next_due, page.oldest) == (NOW + 5, None)

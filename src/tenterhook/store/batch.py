@@ -333,4 +333,6 @@ def _claim(db: sqlite3.Connection, c: Claim) -> Page:
         "SELECT min(due_at) FROM delivery WHERE endpoint = ? AND due_at >= ?", (c.endpoint, c.since)
     ).fetchone()[0]
     rate = db.execute(_APP_RATE, (c.endpoint,)).fetchone()
-    return Page(tuple(claimed), next_due, None, next_due, None if rate is None else rate[0])
+    if rate is None:
+        return Page(tuple(claimed), next_due)
+    return Page(tuple(claimed), next_due, None, next_due, rate[0])

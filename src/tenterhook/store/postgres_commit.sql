@@ -566,6 +566,9 @@ BEGIN
         a.kind := 'page'; a.n := c.n;
         SELECT min(d.due_at) INTO a.j FROM delivery AS d WHERE d.endpoint = c.endpoint AND d.due_at >= c.since;
         a.i := CASE WHEN a.j IS NOT NULL THEN greatest(a.j, later) END;
+        IF NOT EXISTS (SELECT FROM endpoint WHERE id = c.endpoint) THEN
+            a.j := NULL;
+        END IF;
         a.k := app_rate;
         a.l := app_free_at;
         RETURN NEXT a;

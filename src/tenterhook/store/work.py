@@ -139,6 +139,7 @@ class Page(Struct, frozen=True):
     `health` is the endpoint's record, where other nodes may have written it. `oldest` is the earliest due instant of what
     is pending, `next_due` not before the breaker or the rate allows an attempt. `app_rate` is the rate of the application,
     and before `app_free_at` no claim for any of its endpoints will find something: all that it allows has been given out.
+    Of an endpoint that is gone, the application is not known: `oldest` is None, and `app_rate` says nothing.
     """
 
     claimed: tuple[Claimed, ...]
